@@ -137,8 +137,10 @@ impl Store for Embedded {
     fn read_many(&self, keys: Vec<(Table, Bytes)>) -> BoxFuture<'_, Result<Vec<Option<Bytes>>, StoreError>> {
         async move {
             let stored = keys.iter().map(|(table, key)| checked_key(*table, key)).collect::<Result<Vec<_>, _>>()?;
-            self.blocking(move |keyspace, snapshot| stored.iter().map(|key| value_of(keyspace, snapshot, key)).collect())
-                .await
+            self.blocking(move |keyspace, snapshot| {
+                stored.iter().map(|key| value_of(keyspace, snapshot, key)).collect()
+            })
+            .await
         }
         .boxed()
     }

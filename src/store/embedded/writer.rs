@@ -232,8 +232,8 @@ impl Work {
         if fault == Some(Fault::Undone) {
             return Err(CommitError::Ambiguous);
         }
-        let mut batch =
-            OwnedWriteBatch::with_capacity(self.rows.database.clone(), overlay.len()).durability(Some(PersistMode::SyncData));
+        let mut batch = OwnedWriteBatch::with_capacity(self.rows.database.clone(), overlay.len())
+            .durability(Some(PersistMode::SyncData));
         for (key, value) in overlay {
             match value {
                 Some(value) => batch.insert(&self.rows.keyspace, &key[..], &value[..]),

@@ -1,0 +1,4 @@
+//! The integration tests: one binary, a module for each suite.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, its helpers too")]
+
+mod store;
