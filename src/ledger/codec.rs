@@ -1,0 +1,91 @@
+//! The one byte form of everything that stands on a ledger.
+//!
+//! Takes: fields in a fixed order. Gives: big-endian, length-prefixed bytes without padding or options, so that equal
+//! values have equal bytes and the other way round. Never: guesses; a reader refuses what the writer would not write.
+
+use super::error::Malformed;
+
+/// Appends fields to a buffer.
+#[derive(Debug, Default)]
+pub(crate) struct Writer(Vec<u8>);
+
+impl Writer {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    pub(crate) fn u8(&mut self, value: u8) -> &mut Self {
+        self.0.push(value);
+        self
+    }
+
+    pub(crate) fn u16(&mut self, value: u16) -> &mut Self {
+        self.0.extend_from_slice(&value.to_be_bytes());
+        self
+    }
+
+    pub(crate) fn u64(&mut self, value: u64) -> &mut Self {
+        self.0.extend_from_slice(&value.to_be_bytes());
+        self
+    }
+
+    /// Bytes whose length the format fixes.
+    pub(crate) fn fixed(&mut self, bytes: &[u8]) -> &mut Self {
+        self.0.extend_from_slice(bytes);
+        self
+    }
+
+    /// At most 255 bytes under a one-byte length. The types bound them, so the cut is never reached.
+    pub(crate) fn short(&mut self, bytes: &[u8]) -> &mut Self {
+        let length = u8::try_from(bytes.len()).unwrap_or(u8::MAX);
+        self.u8(length).fixed(&bytes[..usize::from(length)])
+    }
+
+    pub(crate) fn finish(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.0)
+    }
+}
+
+/// Takes fields from a slice, from front to back.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reader<'b>(&'b [u8]);
+
+impl<'b> Reader<'b> {
+    pub(crate) fn new(bytes: &'b [u8]) -> Self {
+        Self(bytes)
+    }
+
+    pub(crate) fn take(&mut self, count: usize) -> Result<&'b [u8], Malformed> {
+        let (head, tail) = self.0.split_at_checked(count).ok_or(Malformed::Short)?;
+        self.0 = tail;
+        Ok(head)
+    }
+
+    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
+        let (head, tail) = self.0.split_first_chunk::<N>().ok_or(Malformed::Short)?;
+        self.0 = tail;
+        Ok(*head)
+    }
+
+    pub(crate) fn u8(&mut self) -> Result<u8, Malformed> {
+        Ok(u8::from_be_bytes(self.array()?))
+    }
+
+    pub(crate) fn u16(&mut self) -> Result<u16, Malformed> {
+        Ok(u16::from_be_bytes(self.array()?))
+    }
+
+    pub(crate) fn u64(&mut self) -> Result<u64, Malformed> {
+        Ok(u64::from_be_bytes(self.array()?))
+    }
+
+    pub(crate) fn short(&mut self) -> Result<&'b [u8], Malformed> {
+        let length = self.u8()?;
+        self.take(usize::from(length))
+    }
+
+    /// Nothing may follow the last field.
+    pub(crate) fn finish(self) -> Result<(), Malformed> {
+        if self.0.is_empty() { Ok(()) } else { Err(Malformed::Trailing) }
+    }
+}
