@@ -1,1 +1,8 @@
-//! (to be written)
+//! The pure core of FHIR R4: a resource as a tree over its own bytes, its canonical form and digests, its references,
+//! its compartment, and the outcome of checking it.
+//!
+//! Takes bytes, gives trees, digests, edits and issues. Does no I/O, reads no clock and no settings, never panics on input.
+
+pub mod canonical;
+pub mod outcome;
+pub mod tree;
