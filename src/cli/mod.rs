@@ -1,1 +1,3 @@
-//! cli
+//! The commands: one file each, thin. Parse arguments, call the library, print.
+
+pub mod config;

@@ -1,7 +1,7 @@
 //! Settings as they are typed. The documentation of each field is what the JSON Schema says of it.
 //!
 //! Every key has a default or is optional here, so that one missing key does not hide the next error; `resolve` asks for
-//! the required ones, and the schema marks them.
+//! the required ones, and `extend("required")` marks them in the schema.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -25,9 +25,9 @@ use super::secret;
 #[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schemars(title = "sluice.toml")]
+#[schemars(extend("required" = ["tenant"]))]
 pub(super) struct Raw {
     /// Whose gateway this is.
-    #[schemars(required)]
     pub(super) tenant: Option<Tenant>,
     /// What it listens on.
     pub(super) listen: Listen,
@@ -61,12 +61,11 @@ pub(super) struct Raw {
 
 #[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["id", "base_url"]))]
 pub(super) struct Tenant {
     /// The institution's id on the ledger: lower case letters, digits, "." and "-", at most 63.
-    #[schemars(required)]
     pub(super) id: Option<String>,
     /// Base of the FHIR URLs that callers see, as in "https://fhir.hospital.example/fhir".
-    #[schemars(required)]
     pub(super) base_url: Option<String>,
 }
 
@@ -100,12 +99,11 @@ impl Default for Listen {
 #[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[expect(clippy::struct_field_names, reason = "each names a file, and the key says so")]
+#[schemars(extend("required" = ["cert_file", "key_file"]))]
 pub(super) struct Tls {
     /// PEM: the certificate, then its chain.
-    #[schemars(required)]
     pub(super) cert_file: Option<PathBuf>,
     /// PEM: its private key.
-    #[schemars(required)]
     pub(super) key_file: Option<SecretPath>,
     /// PEM: who signs the clients' certificates. Needed for callers with `cert_subject_cn` or `cert_sha256`.
     pub(super) client_ca_file: Option<PathBuf>,
@@ -113,9 +111,9 @@ pub(super) struct Tls {
 
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["institution"]))]
 pub(super) struct Caller {
     /// The institution's id on the ledger.
-    #[schemars(required)]
     pub(super) institution: Option<String>,
     /// Common name in the subject of its client certificate. Exactly one of the three credentials.
     pub(super) cert_subject_cn: Option<String>,
@@ -238,14 +236,14 @@ pub(super) struct Keys {
     pub(super) index_file: Option<SecretPath>,
     /// Keys the events' ids. Default: event-id.key in `dir`.
     pub(super) event_id_file: Option<SecretPath>,
-    /// Signs the log's checkpoints. Default: log.key in `dir`.
+    /// Signs the log's checkpoints. Default: log.pem in `dir`.
     pub(super) log_file: Option<SecretPath>,
-    /// Signs the delivery of events. Default: event.key in `dir`.
+    /// Signs the delivery of events. Default: event.pem in `dir`.
     pub(super) event_file: Option<SecretPath>,
-    /// Signs the institution's operations on the ledger. Default: institution.key in `dir`.
+    /// Signs the institution's operations on the ledger. Default: institution.pem in `dir`.
     pub(super) institution_file: Option<SecretPath>,
-    /// Signs the embedded ledger's checkpoints. Default: ledger.key in `dir`.
-    pub(super) ledger_file: Option<SecretPath>,
+    /// Whether the files' group may read them, as on a volume of Kubernetes. Others never may.
+    pub(super) group_readable: bool,
 }
 
 impl Default for Keys {
@@ -259,7 +257,7 @@ impl Default for Keys {
             log_file: None,
             event_file: None,
             institution_file: None,
-            ledger_file: None,
+            group_readable: false,
         }
     }
 }
@@ -375,9 +373,9 @@ pub(super) enum LedgerKind {
 
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["url"]))]
 pub(super) struct Upstream {
     /// Base URL; "https", or "http" on a loopback address.
-    #[schemars(required)]
     pub(super) url: Option<String>,
     /// How a forward that was not answered is resolved. It is never posted again blindly.
     pub(super) resolve: Resolve,
@@ -484,17 +482,15 @@ pub(super) enum BrokerKind {
 
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["id", "institution", "purpose"]))]
 pub(super) struct Subscriber {
     /// Its id in routing keys and pseudonyms: lower case letters, digits and "-", at most 63.
-    #[schemars(required)]
     pub(super) id: Option<String>,
     /// The institution's id on the ledger.
-    #[schemars(required)]
     pub(super) institution: Option<String>,
     /// The role in which it asks, a code of Consent.provision.actor.role.
     pub(super) role: Option<String>,
     /// v3 PurposeOfUse code for which it asks.
-    #[schemars(required)]
     pub(super) purpose: Option<String>,
     /// References of organisations that it belongs to, as in "Organization/insurers".
     pub(super) member_of: Vec<String>,

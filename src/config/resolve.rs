@@ -249,10 +249,10 @@ impl Resolver<'_> {
             domain_file: file("domain_file", raw.domain_file.as_ref(), "domain.key"),
             index_file: file("index_file", raw.index_file.as_ref(), "index.key"),
             event_id_file: file("event_id_file", raw.event_id_file.as_ref(), "event-id.key"),
-            log_file: file("log_file", raw.log_file.as_ref(), "log.key"),
-            event_file: file("event_file", raw.event_file.as_ref(), "event.key"),
-            institution_file: file("institution_file", raw.institution_file.as_ref(), "institution.key"),
-            ledger_file: file("ledger_file", raw.ledger_file.as_ref(), "ledger.key"),
+            log_file: file("log_file", raw.log_file.as_ref(), "log.pem"),
+            event_file: file("event_file", raw.event_file.as_ref(), "event.pem"),
+            institution_file: file("institution_file", raw.institution_file.as_ref(), "institution.pem"),
+            group_readable: raw.group_readable,
             dir: self.folder.join(&raw.dir),
         }
     }

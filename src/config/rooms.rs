@@ -163,14 +163,14 @@ pub struct Keys {
     pub index_file: SecretFile,
     /// Keys the events' ids. `event-id.key`
     pub event_id_file: SecretFile,
-    /// Signs the log's checkpoints. `log.key`
+    /// Signs the log's checkpoints. `log.pem`
     pub log_file: SecretFile,
-    /// Signs events' delivery. `event.key`
+    /// Signs events' delivery. `event.pem`
     pub event_file: SecretFile,
-    /// Signs the institution's operations on the ledger. `institution.key`
+    /// Signs the institution's operations on the ledger. `institution.pem`
     pub institution_file: SecretFile,
-    /// Signs the embedded ledger's checkpoints where this gateway hosts it. `ledger.key`
-    pub ledger_file: SecretFile,
+    /// Whether the files' group may read them; others never may.
+    pub group_readable: bool,
 }
 
 /// What is made one before anything is checked.

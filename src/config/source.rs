@@ -191,9 +191,18 @@ fn expected(message: &str) -> String {
     if message.starts_with("invalid ")
         && let Some((_, wanted)) = message.rsplit_once(", expected ")
     {
+        let wanted = match wanted {
+            "u32" => "a whole number, not negative",
+            "a nonzero u32" => "a whole number from 1",
+            other => other,
+        };
         return format!("expected {wanted}");
     }
-    message.to_owned()
+    match message {
+        "invalid socket address syntax" => r#"expected an address and a port, as in "127.0.0.1:8443""#.to_owned(),
+        "wanted string or table" => "expected a string".to_owned(),
+        other => other.to_owned(),
+    }
 }
 
 /// "did you mean `x`? " for the known name that is at most two changes away.
