@@ -1,7 +1,7 @@
 //! Checkpoints: what a log signs, c2sp.org/tlog-checkpoint@v1.0.0.
 //!
 //! Takes a note's text; gives origin, size and root, and writes the same text again. Never
-//! decides who is believed: [`Note::verify`] and its caller do.
+//! decides who is believed: [`crate::policy`] does.
 
 use std::fmt;
 
@@ -96,6 +96,9 @@ impl Checkpoint {
         let (Some(origin), Some(size), Some(root)) = (lines.next(), lines.next(), lines.next()) else {
             return Err(CheckpointError::TooFewLines);
         };
+        if !is_line(origin) {
+            return Err(CheckpointError::Origin);
+        }
         let size = decimal(size).ok_or(CheckpointError::Size)?;
         let root = base64_hash(root).ok_or(CheckpointError::Root)?;
         Self::with_extensions(origin, size, root, lines.map(str::to_owned).collect())
@@ -130,7 +133,7 @@ impl fmt::Display for Checkpoint {
 }
 
 /// A checkpoint as it is published: its text within a note. No signature has been checked: see
-/// [`Note::verify`].
+/// [`crate::policy::Policy::check`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignedCheckpoint {
     checkpoint: Checkpoint,

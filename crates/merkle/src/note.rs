@@ -223,4 +223,4 @@ fn check_text(text: &str) -> Result<(), NoteError> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
