@@ -4,5 +4,10 @@
 //! Takes bytes, gives trees, digests, edits and issues. Does no I/O, reads no clock and no settings, never panics on input.
 
 pub mod canonical;
+pub mod definitions;
 pub mod outcome;
+pub mod package;
+pub mod release;
 pub mod tree;
+pub mod validate;
+pub mod valueset;

@@ -1,0 +1,63 @@
+//! Checks resources against the definitions of FHIR R4. Takes a node of a [`crate::tree::Tree`], gives every issue with its rule, its FHIRPath
+//! location, line and column; one walk per resource, whose cost is linear in its size. Says what was expected, never what
+//! was found. Never asks a network, a clock or a setting; what the packages cannot tell is reported as not checked.
+
+mod coded;
+mod lexical;
+mod reference;
+pub mod rules;
+mod walk;
+
+use std::sync::Arc;
+
+use crate::definitions::Definitions;
+use crate::outcome::Issue;
+use crate::tree::Node;
+
+/// Finds the resource type that a reference (absolute URL or URN, as written) resolves to; None if the caller does not know.
+pub type Resolve<'r> = dyn Fn(&str) -> Option<&'r str> + 'r;
+
+/// Errors that are listed before a check gives up.
+const ISSUES_MAX: usize = 1000;
+
+/// A validator; cheap to clone, shared between threads.
+#[derive(Debug, Clone)]
+pub struct Validator {
+    definitions: Arc<Definitions>,
+    issues_max: usize,
+}
+
+impl Validator {
+    /// For R4 core (4.0.1), which is part of the binary.
+    pub fn r4() -> Self {
+        Self::new(Definitions::r4())
+    }
+
+    /// For the definitions of a pack.
+    pub fn new(definitions: Arc<Definitions>) -> Self {
+        Self { definitions, issues_max: ISSUES_MAX }
+    }
+
+    /// Lists at most that many errors, and as many issues of lower severity. At the limit of errors the check stops with an
+    /// error of its own; lower issues beyond theirs are dropped with a note, so that they can never hide an error.
+    #[must_use]
+    pub fn with_issues_max(mut self, issues_max: usize) -> Self {
+        self.issues_max = issues_max.max(1);
+        self
+    }
+
+    /// The definitions that are checked against.
+    pub fn definitions(&self) -> &Definitions {
+        &self.definitions
+    }
+
+    /// All issues of a resource. A Bundle is checked with every resource in it, and its entries' references to each other.
+    pub fn validate(&self, resource: Node<'_>) -> Vec<Issue> {
+        self.validate_in(resource, None)
+    }
+
+    /// The same for a resource that is part of something larger, by which `resolve` knows what its references point to.
+    pub fn validate_in<'r>(&'r self, resource: Node<'_>, resolve: Option<&'r Resolve<'r>>) -> Vec<Issue> {
+        walk::Walk::new(&self.definitions, resolve, self.issues_max).run(resource)
+    }
+}

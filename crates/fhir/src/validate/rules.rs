@@ -1,0 +1,124 @@
+//! The table of rules: every finding of the validator has one of these ids, which are stable and may be named in settings.
+//! `docs/rules.md` is this table; a test holds the two together.
+
+use crate::outcome::{IssueType, Severity};
+
+/// One rule.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// Dotted, stable.
+    pub id: &'static str,
+    /// As found; a site may set another.
+    pub severity: Severity,
+    /// IssueType of the OperationOutcome.
+    pub code: IssueType,
+    /// What it demands, with the clause of FHIR R4.
+    pub about: &'static str,
+}
+
+macro_rules! rules {
+    ($($name:ident = $id:literal, $severity:ident, $code:ident, $about:literal;)*) => {
+        $(#[doc = $about] pub(crate) static $name: Rule =
+            Rule { id: $id, severity: Severity::$severity, code: IssueType::$code, about: $about };)*
+        /// Every rule, by id.
+        pub static ALL: &[&Rule] = &[$(&$name),*];
+    };
+}
+
+rules! {
+    REQUIRED = "binding.required", Error, CodeInvalid, "A coded element with a required binding holds a code of that value set (terminologies.html#required).";
+    REQUIRED_NOT_CHECKED = "binding.required-not-checked", Warning, NotSupported, "The value set of a required binding cannot be expanded with the packages at hand; reported at its first use.";
+    EXTENSIBLE = "binding.extensible", Warning, CodeInvalid, "A coded element with an extensible binding holds a code of that value set, if the set covers its meaning (terminologies.html#extensible).";
+    EXTENSIBLE_NOT_CHECKED = "binding.extensible-not-checked", Information, NotSupported, "The value set of an extensible binding cannot be expanded with the packages at hand; reported at its first use.";
+    MAX = "cardinality.max", Error, Structure, "An element occurs at most as often as its definition says.";
+    MIN = "cardinality.min", Error, Required, "A mandatory element is present, by a value or by an extension that stands for it.";
+    CODE_UNKNOWN = "code.unknown", Error, CodeInvalid, "A code of a code system that is known whole is one of its codes.";
+    CONTAINED_DUPLICATE = "contained.duplicate-id", Error, Duplicate, "Contained resources of one container have different ids (references.html#contained).";
+    CONTAINED_ID = "contained.id", Error, Required, "A contained resource has an id (references.html#contained).";
+    CONTAINED_NESTED = "contained.nested", Error, Structure, "A contained resource contains no resources (domainresource.html, dom-2).";
+    EXTENSION_CONTENT = "extension.content", Error, Invariant, "An extension has a value or extensions, never both and never neither (extensibility.html, ext-1).";
+    EXTENSION_URL = "extension.url", Error, Value, "The url of an extension is absolute, except inside of another extension (extensibility.html#extension).";
+    DEPTH = "limit.depth", Error, TooCostly, "Elements nest no deeper than the validator's limit.";
+    ISSUES = "limit.issues", Error, TooCostly, "The check stopped at its limit of errors; there may be more.";
+    ISSUES_MINOR = "limit.minor-issues", Information, Informational, "There are more warnings and notes than are listed; errors are all listed.";
+    XHTML = "narrative.xhtml", Error, Invalid, "A narrative is one div element in the XHTML namespace (narrative.html).";
+    CONTAINED_MISSING = "reference.contained-missing", Error, NotFound, "A reference to a contained resource names one that its container holds (references.html#contained).";
+    REFERENCE_TARGET = "reference.target-type", Error, Structure, "A reference points to a type that its element allows.";
+    REFERENCE_TYPE = "reference.type-mismatch", Error, Structure, "Reference.type is the type of what Reference.reference points to (references.html#type).";
+    ARRAY_EXPECTED = "structure.array-expected", Error, Structure, "An element that may repeat is an array, even with one item (json.html).";
+    ARRAY_UNEXPECTED = "structure.array-unexpected", Error, Structure, "An element that may not repeat is no array (json.html).";
+    CHOICE_FORBIDDEN = "structure.choice-forbidden-type", Error, Structure, "A choice element has one of the types that its definition allows.";
+    CHOICE_MANY = "structure.choice-many", Error, Structure, "A choice element occurs with one type only (formats.html#choice).";
+    CHOICE_UNKNOWN = "structure.choice-unknown-type", Error, Structure, "What follows a choice element's name is the name of a FHIR type.";
+    COMPANION = "structure.companion", Error, Structure, "A member whose name begins with an underscore belongs to a primitive element and holds its id and extensions (json.html#primitive).";
+    COMPANION_LENGTH = "structure.companion-length", Error, Structure, "The arrays of a repeating primitive and of its extensions have the same length (json.html#primitive).";
+    EMPTY_ARRAY = "structure.empty-array", Error, Structure, "An array has at least one item (json.html).";
+    EMPTY_OBJECT = "structure.empty-object", Error, Structure, "An object has content beside its id (element.html, ele-1).";
+    NULL = "structure.null", Error, Structure, "null stands only in the array of a repeating primitive, to fill the place of a value that has an extension (json.html#primitive).";
+    OBJECT_EXPECTED = "structure.object-expected", Error, Structure, "An element with members is a JSON object.";
+    PRIMITIVE_EXPECTED = "structure.primitive-expected", Error, Structure, "A primitive element is a single JSON value.";
+    RESOURCE_TYPE_MISPLACED = "structure.resource-type-misplaced", Error, Structure, "resourceType stands in resources only.";
+    RESOURCE_TYPE_MISSING = "structure.resource-type-missing", Error, Structure, "A resource has a resourceType, a string (json.html#resources).";
+    RESOURCE_TYPE_UNKNOWN = "structure.resource-type-unknown", Error, NotSupported, "resourceType is a resource type of this FHIR release that is not abstract.";
+    UNKNOWN_MEMBER = "structure.unknown-member", Error, Structure, "An object has only the members that its type defines.";
+    TYPE = "type.json", Error, Value, "A primitive is of the JSON type that belongs to it: a string, a number or a boolean (json.html#primitive).";
+    BASE64 = "value.base64-binary", Error, Value, "base64Binary: groups of four base64 characters, padded at the end, white space allowed between.";
+    CANONICAL = "value.canonical", Error, Value, "canonical: a URI without white space.";
+    CODE = "value.code", Error, Value, "code: no white space at the ends, single spaces inside.";
+    CONTROL = "value.control-character", Warning, Value, "A string has no control characters but tab, line feed and carriage return (datatypes.html#string).";
+    DATE = "value.date", Error, Value, "date: YYYY, YYYY-MM or YYYY-MM-DD, a day that exists.";
+    DATE_TIME = "value.date-time", Error, Value, "dateTime: a date, or a date with hours, minutes, seconds and a time zone.";
+    DECIMAL = "value.decimal", Error, Value, "decimal: a JSON number.";
+    ELEMENT_ID = "value.element-id", Error, Value, "Element.id: a string without white space (element.html#id).";
+    EMPTY = "value.empty", Error, Value, "A string is not empty (datatypes.html#string).";
+    ID = "value.id", Error, Value, "id: 1 to 64 of A-Z, a-z, 0-9, '-' and '.'.";
+    INSTANT = "value.instant", Error, Value, "instant: a date and a time to the second at least, with a time zone.";
+    INTEGER = "value.integer", Error, Value, "integer: a whole number from -2147483648 to 2147483647, without leading zeros.";
+    OID = "value.oid", Error, Value, "oid: urn:oid: and an object identifier.";
+    POSITIVE_INT = "value.positive-int", Error, Value, "positiveInt: a whole number from 1 to 2147483647.";
+    STRING = "value.string", Error, Value, "string: no white space but space, tab, line feed and carriage return among the ASCII characters.";
+    STRING_BLANK = "value.string-blank", Warning, Value, "A string has content that is not white space (datatypes.html#string).";
+    TIME = "value.time", Error, Value, "time: hh:mm:ss, optionally with a fraction, without a zone.";
+    TOO_LONG = "value.too-long", Error, TooLong, "A string has at most 1,048,576 characters (datatypes.html#string).";
+    UNSIGNED_INT = "value.unsigned-int", Error, Value, "unsignedInt: a whole number from 0 to 2147483647.";
+    URI = "value.uri", Error, Value, "uri: no white space; urn:oid: and urn:uuid: are followed by such an identifier.";
+    URL = "value.url", Error, Value, "url: a URI without white space.";
+    UUID = "value.uuid", Error, Value, "uuid: urn:uuid: and a UUID in lower case.";
+}
+
+/// The rule with this id.
+pub fn named(id: &str) -> Option<&'static Rule> {
+    ALL.iter().find(|rule| rule.id == id).copied()
+}
+
+/// The table as Markdown, for `docs/rules.md`.
+pub fn markdown() -> String {
+    use std::fmt::Write as _;
+    let mut out = String::from("| rule | severity | issue code | demands |\n|---|---|---|---|\n");
+    for rule in ALL {
+        // Writing to a String cannot fail.
+        let _ = writeln!(out, "| `{}` | {} | {} | {} |", rule.id, rule.severity.code(), rule.code.code(), rule.about);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_unique_and_well_formed() {
+        let mut ids: Vec<_> = ALL.iter().map(|rule| rule.id).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), ALL.len());
+        for id in ids {
+            assert!(
+                id.contains('.')
+                    && id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'.' || b == b'-'),
+                "{id}"
+            );
+            assert_eq!(named(id).map(|rule| rule.id), Some(id));
+        }
+    }
+}

@@ -1,0 +1,488 @@
+//! The walk over one resource: members against the shape of their type, cardinalities, arrays, choices and the
+//! underscore members of primitives. Depth is bounded; each node is visited once.
+
+use std::collections::HashMap;
+
+use super::rules::{self, Rule};
+use super::{Resolve, lexical};
+use crate::definitions::primitive::Primitive;
+use crate::definitions::program::{Field, Kind, Program, Seen, Shape, Slot};
+use crate::definitions::{Definitions, Role, TypeId};
+use crate::outcome::{Issue, Severity};
+use crate::tree::{self, Node, NodeId};
+
+/// Objects within objects. The tree's own limit comes first; this one keeps the stack bounded whatever that is.
+const DEPTH_MAX: u32 = 256;
+
+/// The state of one check.
+pub(super) struct Walk<'w, 't> {
+    pub(super) definitions: &'w Definitions,
+    pub(super) resolve: Option<&'w Resolve<'w>>,
+    /// fullUrl to the type of its entry, of the Bundle that is being walked.
+    pub(super) entries: HashMap<String, TypeId>,
+    /// Contained resources of the container looked at last: id to type (None: unknown type).
+    pub(super) contained: Option<(NodeId, HashMap<String, Option<TypeId>>)>,
+    /// Value sets that were reported as not checked.
+    pub(super) unchecked: Vec<u32>,
+    found: Vec<Found<'t>>,
+    errors: usize,
+    minor: usize,
+    minor_dropped: bool,
+    issues_max: usize,
+}
+
+/// An issue before its location is written out.
+struct Found<'t> {
+    rule: &'static Rule,
+    node: Node<'t>,
+    text: String,
+    about: Option<String>,
+}
+
+/// Where a reference to `#id` looks.
+#[derive(Clone, Copy)]
+pub(super) struct Scope<'t> {
+    pub(super) container: Node<'t>,
+    pub(super) is_contained: bool,
+}
+
+impl<'w, 't> Walk<'w, 't> {
+    pub(super) fn new(definitions: &'w Definitions, resolve: Option<&'w Resolve<'w>>, issues_max: usize) -> Self {
+        Self {
+            definitions,
+            resolve,
+            entries: HashMap::new(),
+            contained: None,
+            unchecked: Vec::new(),
+            found: Vec::new(),
+            errors: 0,
+            minor: 0,
+            minor_dropped: false,
+            issues_max,
+        }
+    }
+
+    pub(super) fn run(mut self, resource: Node<'t>) -> Vec<Issue> {
+        self.resource(resource, None, 0);
+        if self.is_full() {
+            self.found.push(Found {
+                rule: &rules::ISSUES,
+                node: resource,
+                text: rules::ISSUES.about.to_owned(),
+                about: None,
+            });
+        }
+        if self.minor_dropped {
+            let rule = &rules::ISSUES_MINOR;
+            self.found.push(Found { rule, node: resource, text: rule.about.to_owned(), about: None });
+        }
+        self.found.into_iter().map(Found::into_issue).collect()
+    }
+
+    /// Enough errors; nothing more is looked for.
+    fn is_full(&self) -> bool {
+        self.errors >= self.issues_max
+    }
+
+    pub(super) fn issue(&mut self, rule: &'static Rule, node: Node<'t>, text: impl Into<String>) {
+        self.issue_about(rule, node, text, None);
+    }
+
+    pub(super) fn issue_about(
+        &mut self,
+        rule: &'static Rule,
+        node: Node<'t>,
+        text: impl Into<String>,
+        about: Option<String>,
+    ) {
+        let count = match rule.severity {
+            Severity::Fatal | Severity::Error => &mut self.errors,
+            Severity::Warning | Severity::Information => &mut self.minor,
+        };
+        if *count < self.issues_max {
+            *count += 1;
+            self.found.push(Found { rule, node, text: text.into(), about });
+        } else if matches!(rule.severity, Severity::Warning | Severity::Information) {
+            self.minor_dropped = true;
+        }
+    }
+
+    /// A resource by itself, or (with a container) contained in another.
+    fn resource(&mut self, node: Node<'t>, container: Option<Scope<'t>>, depth: u32) {
+        if node.kind() != tree::Kind::Object {
+            return self.issue(&rules::OBJECT_EXPECTED, node, "Expected a resource: a JSON object");
+        }
+        let named = node.member("resourceType").and_then(|name| Some((name, name.as_str()?)));
+        let Some((name_node, name)) = named else {
+            return self.issue(&rules::RESOURCE_TYPE_MISSING, node, "Expected the member resourceType, a string");
+        };
+        let Some(id) = self.definitions.resource_named(&name) else {
+            let release = self.definitions.id();
+            let text =
+                format!("Expected the name of a resource type of {release}; other types and releases are not checked");
+            return self.issue(&rules::RESOURCE_TYPE_UNKNOWN, name_node, text);
+        };
+        let scope =
+            Scope { container: container.map_or(node, |scope| scope.container), is_contained: container.is_some() };
+        if let Some(contained) = node.member("contained") {
+            if scope.is_contained {
+                self.issue(
+                    &rules::CONTAINED_NESTED,
+                    contained,
+                    "Expected no contained resources inside of a contained resource",
+                );
+            } else {
+                self.contained_ids(contained);
+            }
+        }
+        let outer = (&*name == "Bundle")
+            .then(|| std::mem::replace(&mut self.entries, super::reference::entries(self.definitions, node)));
+        let program = self.definitions.program(id);
+        if let Some(shape) = program.shape(0) {
+            self.object(node, program, shape, Role::Plain, scope, depth);
+        }
+        if let Some(outer) = outer {
+            self.entries = outer;
+        }
+    }
+
+    /// Each contained resource has an id of its own.
+    fn contained_ids(&mut self, contained: Node<'t>) {
+        let mut ids = std::collections::HashSet::new();
+        for resource in contained.items() {
+            let id = resource.member("id").and_then(|id| Some((id, id.as_str()?)));
+            if let Some((node, id)) = id {
+                if !ids.insert(id) {
+                    self.issue(
+                        &rules::CONTAINED_DUPLICATE,
+                        node,
+                        "Expected an id that no other contained resource has",
+                    );
+                }
+            } else if resource.is_object() {
+                self.issue(&rules::CONTAINED_ID, resource, "Expected an id, by which the container refers to it");
+            }
+        }
+    }
+
+    /// The members of one object.
+    fn object(
+        &mut self,
+        node: Node<'t>,
+        program: &'w Program,
+        shape: &'w Shape,
+        role: Role,
+        scope: Scope<'t>,
+        depth: u32,
+    ) {
+        if depth >= DEPTH_MAX {
+            return self.issue(&rules::DEPTH, node, "Expected elements that nest less deeply");
+        }
+        let mut seen = Seen::default();
+        let mut companions = false;
+        let mut content = false;
+        for member in node.members() {
+            if self.is_full() {
+                return;
+            }
+            if let Some(slot) = shape.slot_of(member) {
+                content |= &*slot.name != "id";
+                let field = shape.field(slot);
+                if !seen.insert(slot.field) && field.is_choice {
+                    self.issue(&rules::CHOICE_MANY, member, format!("Expected one type of {}[x] only", field.name));
+                }
+                self.value(member, node, (program, shape, role), (slot, field), scope, depth);
+                continue;
+            }
+            let name = member.name().unwrap_or_default();
+            if name.starts_with('_') {
+                companions = true;
+                content = true;
+            } else if name == "resourceType" && shape.is_resource {
+                // `resource` has looked at it.
+            } else {
+                content = true;
+                self.unknown_member(member, name, shape);
+            }
+        }
+        if companions {
+            self.companions(node, shape, &mut seen, scope, depth);
+        }
+        if !content && !shape.is_resource {
+            self.issue(&rules::EMPTY_OBJECT, node, "Expected content beside the id");
+        }
+        if !shape.required.is_subset(&seen) {
+            for field in shape.required.without(&seen) {
+                let Some(field) = shape.fields.get(field) else { continue };
+                let choice = if field.is_choice { "[x]" } else { "" };
+                self.issue(&rules::MIN, node, format!("Expected at least {} of {}{choice}", field.min, field.name));
+            }
+        }
+        if role == Role::Extension {
+            self.extension(node, shape, &seen);
+        }
+    }
+
+    fn unknown_member(&mut self, member: Node<'t>, name: &str, shape: &Shape) {
+        if name == "resourceType" {
+            return self.issue(
+                &rules::RESOURCE_TYPE_MISPLACED,
+                member,
+                "Expected no resourceType here: this element is not a resource",
+            );
+        }
+        let Some(suffix) = shape.choice_of(name) else {
+            return self.issue(
+                &rules::UNKNOWN_MEMBER,
+                member,
+                "Expected only members that the definition of this element has",
+            );
+        };
+        // `valueHumanName` is HumanName, `valueString` is string.
+        let mut lower = suffix.to_owned();
+        lower[..1].make_ascii_lowercase();
+        if self.definitions.type_named(suffix).or_else(|| self.definitions.type_named(&lower)).is_some() {
+            self.issue(&rules::CHOICE_FORBIDDEN, member, "Expected one of the types that this choice allows");
+        } else {
+            self.issue(
+                &rules::CHOICE_UNKNOWN,
+                member,
+                "Expected the name of a FHIR type at the end of the member's name",
+            );
+        }
+    }
+
+    /// What stands at a slot: an array of items where the element repeats, else one item.
+    fn value(
+        &mut self,
+        member: Node<'t>,
+        object: Node<'t>,
+        (program, shape, role): (&'w Program, &'w Shape, Role),
+        (slot, field): (&'w Slot, &'w Field),
+        scope: Scope<'t>,
+        depth: u32,
+    ) {
+        let is_array = member.kind() == tree::Kind::Array;
+        if !is_array {
+            if member.kind() == tree::Kind::Null {
+                return self.issue(&rules::NULL, member, "Expected a value; a value that is not known is left out");
+            }
+            if field.repeats {
+                self.issue(&rules::ARRAY_EXPECTED, member, "Expected an array, since the element may repeat");
+            }
+            return self.item(member, (program, shape, role), (slot, field), scope, depth);
+        }
+        if !field.repeats {
+            self.issue(&rules::ARRAY_UNEXPECTED, member, "Expected a single value, since the element may not repeat");
+        }
+        let mut count = 0_u32;
+        let mut nulls = false;
+        for item in member.items() {
+            if self.is_full() {
+                return;
+            }
+            count = count.saturating_add(1);
+            match item.kind() {
+                tree::Kind::Array => self.issue(&rules::ARRAY_UNEXPECTED, item, "Expected no array inside of an array"),
+                tree::Kind::Null if field.repeats && matches!(slot.kind, Kind::Primitive(_)) => nulls = true,
+                tree::Kind::Null => self.issue(&rules::NULL, item, "Expected a value; null stands for primitives only"),
+                _ => self.item(item, (program, shape, role), (slot, field), scope, depth),
+            }
+        }
+        if count == 0 {
+            return self.issue(&rules::EMPTY_ARRAY, member, "Expected at least one item; an empty element is left out");
+        }
+        if nulls {
+            self.nulls(member, object, &slot.name);
+        }
+        if field.repeats && count < field.min {
+            self.issue(&rules::MIN, member, format!("Expected at least {} items", field.min));
+        }
+        if let Some(max) = field.max.filter(|&max| field.repeats && count > max) {
+            self.issue(&rules::MAX, member, format!("Expected at most {max} items"));
+        }
+    }
+
+    fn item(
+        &mut self,
+        node: Node<'t>,
+        (program, _, role): (&'w Program, &'w Shape, Role),
+        (slot, field): (&'w Slot, &'w Field),
+        scope: Scope<'t>,
+        depth: u32,
+    ) {
+        let (program, place, inner) = match slot.kind {
+            Kind::Primitive(primitive) => return self.primitive(node, primitive, field),
+            Kind::Resource => return self.resource(node, None, depth + 1),
+            Kind::Contained => return self.resource(node, Some(scope), depth + 1),
+            Kind::Nested(place) => (program, place, Role::Plain),
+            Kind::Complex(id) => (self.definitions.program(id), 0, self.definitions.role(id)),
+        };
+        if node.kind() != tree::Kind::Object {
+            return self.issue(&rules::OBJECT_EXPECTED, node, "Expected a JSON object");
+        }
+        if let Some(shape) = program.shape(place) {
+            self.object(node, program, shape, inner, scope, depth + 1);
+        }
+        match inner {
+            Role::Plain => {}
+            Role::Extension => {
+                if role != Role::Extension {
+                    self.extension_url(node);
+                }
+            }
+            Role::Reference => self.reference(node, slot, scope),
+            Role::Coding => self.coding(node, field),
+            Role::CodeableConcept => self.concept(node, field),
+            Role::Quantity => self.quantity(node, field),
+        }
+    }
+
+    fn primitive(&mut self, node: Node<'t>, primitive: Primitive, field: &Field) {
+        let kind = node.kind();
+        if matches!(kind, tree::Kind::Object | tree::Kind::Array) {
+            return self.issue(&rules::PRIMITIVE_EXPECTED, node, "Expected a single JSON value");
+        }
+        let (expected, name) = match lexical::written(primitive) {
+            lexical::Written::Boolean => (tree::Kind::Bool, "true or false, without quotes"),
+            lexical::Written::Number => (tree::Kind::Number, "a JSON number, without quotes"),
+            lexical::Written::Text => (tree::Kind::String, "a JSON string"),
+        };
+        if kind != expected {
+            return self.issue(&rules::TYPE, node, format!("Expected {name}"));
+        }
+        let text = if let Some(number) = node.number() { number.into() } else { node.as_str().unwrap_or_default() };
+        if kind != tree::Kind::Bool
+            && let Some(rule) = lexical::broken_rule(primitive, &text)
+        {
+            self.issue(rule, node, rule.about);
+            if rule.severity == Severity::Error {
+                return;
+            }
+        }
+        if !field.bindings.is_empty() {
+            self.bound_text(node, &text, field);
+        }
+    }
+
+    /// A null in the array of a repeating primitive needs an extension at the same place.
+    fn nulls(&mut self, values: Node<'t>, object: Node<'t>, name: &str) {
+        let mut companions = object.member(&format!("_{name}")).into_iter().flat_map(Node::items);
+        for value in values.items() {
+            let companion = companions.next();
+            if value.kind() == tree::Kind::Null && companion.is_none_or(|c| c.kind() == tree::Kind::Null) {
+                self.issue(
+                    &rules::NULL,
+                    value,
+                    "Expected a value, or an extension at the same place of the underscore member",
+                );
+            }
+        }
+    }
+
+    /// The underscore members of an object: ids and extensions of its primitives.
+    fn companions(&mut self, node: Node<'t>, shape: &'w Shape, seen: &mut Seen, scope: Scope<'t>, depth: u32) {
+        for member in node.members() {
+            if self.is_full() {
+                return;
+            }
+            let Some(name) = member.name().and_then(|name| name.strip_prefix('_')) else { continue };
+            let Some(slot) = shape.slot(name).filter(|slot| matches!(slot.kind, Kind::Primitive(_))) else {
+                self.issue(&rules::COMPANION, member, "Expected the name of a primitive element after the underscore");
+                continue;
+            };
+            let field = shape.field(slot);
+            let value = node.member(name);
+            if slot.kind == Kind::Primitive(Primitive::Xhtml) {
+                // xhtml.extension has a maximum of 0 (narrative.html).
+                if let Some(extension) = member.member("extension") {
+                    self.issue(&rules::MAX, extension, "Expected no extensions of XHTML");
+                }
+            }
+            // A choice that is given by another type already.
+            if !seen.insert(slot.field) && field.is_choice && value.is_none() {
+                self.issue(&rules::CHOICE_MANY, member, format!("Expected one type of {}[x] only", field.name));
+            }
+            if !field.repeats {
+                if member.kind() == tree::Kind::Array {
+                    self.issue(
+                        &rules::ARRAY_UNEXPECTED,
+                        member,
+                        "Expected a single object, since the element may not repeat",
+                    );
+                } else {
+                    self.companion(member, value.is_some(), scope, depth);
+                }
+                continue;
+            }
+            if member.kind() != tree::Kind::Array {
+                self.issue(&rules::ARRAY_EXPECTED, member, "Expected an array, since the element may repeat");
+                continue;
+            }
+            let values = value.map(Node::len);
+            if values.is_some_and(|count| count != member.len()) {
+                self.issue(&rules::COMPANION_LENGTH, member, "Expected as many items as the element has values");
+            }
+            if member.is_empty() {
+                self.issue(&rules::EMPTY_ARRAY, member, "Expected at least one item");
+            }
+            let mut values = value.into_iter().flat_map(Node::items);
+            for item in member.items() {
+                let has_value = values.next().is_some_and(|value| value.kind() != tree::Kind::Null);
+                if item.kind() != tree::Kind::Null {
+                    self.companion(item, has_value, scope, depth);
+                } else if value.is_none() {
+                    self.issue(&rules::NULL, item, "Expected an extension, since there is no value at this place");
+                }
+            }
+        }
+    }
+
+    fn companion(&mut self, node: Node<'t>, has_value: bool, scope: Scope<'t>, depth: u32) {
+        if node.kind() != tree::Kind::Object {
+            return self.issue(&rules::COMPANION, node, "Expected an object with an id or extensions");
+        }
+        let program = self.definitions.program(self.definitions.element());
+        if has_value && node.len() == 1 && node.member("id").is_some_and(|id| id.kind() == tree::Kind::String) {
+            // An id beside a value is content enough (ele-1 holds by the value).
+            return;
+        }
+        if let Some(shape) = program.shape(0) {
+            self.object(node, program, shape, Role::Plain, scope, depth + 1);
+        }
+    }
+
+    /// ext-1: a value or extensions.
+    fn extension(&mut self, node: Node<'t>, shape: &Shape, seen: &Seen) {
+        let has = |name: &str| {
+            let mut field = Seen::default();
+            shape.slot(name).is_some_and(|slot| field.insert(slot.field) && field.is_subset(seen))
+        };
+        if has("valueString") == has("extension") {
+            self.issue(&rules::EXTENSION_CONTENT, node, "Expected a value or extensions, and not both");
+        }
+    }
+
+    /// Only inside of another extension may a url be relative.
+    fn extension_url(&mut self, node: Node<'t>) {
+        let Some(url) = node.member("url") else { return };
+        if url.as_str().is_some_and(|text| !text.is_empty() && !text.contains(':')) {
+            self.issue(&rules::EXTENSION_URL, url, "Expected an absolute URL");
+        }
+    }
+}
+
+impl Found<'_> {
+    fn into_issue(self) -> Issue {
+        Issue {
+            severity: self.rule.severity,
+            code: self.rule.code,
+            rule: self.rule.id.into(),
+            // In FHIRPath the extensions of a primitive are below the element itself: `birthDate.extension`.
+            expression: Some(self.node.path().replace("._", ".")),
+            position: Some(self.node.position()),
+            text: self.text,
+            about: self.about,
+        }
+    }
+}

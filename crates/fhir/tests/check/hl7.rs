@@ -1,0 +1,82 @@
+//! HL7's validator suite, its R4 cases in JSON that need no terminology server and no further package. The verdict must be that of HL7's
+//! validator, but for the list of known differences; the list gives a reason for each and may only shrink.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use super::{archive, bless, is_error, issues, path, table};
+
+const KNOWN: &str = "tests/cases/check/hl7-suite.tsv";
+
+#[test]
+fn verdicts_agree_but_for_the_known_differences() {
+    let files = archive("tests/data/validator/r4-cases.tar.gz");
+    let cases: Value = serde_json::from_slice(&files["cases.json"]).unwrap();
+    let known: BTreeMap<String, String> =
+        table(KNOWN).into_iter().map(|row| (row[0].clone(), row[1].clone())).collect();
+    let (mut run, mut differ) = (0, BTreeSet::new());
+    let (mut locations, mut expected_locations) = (0, 0);
+    for case in cases.as_array().unwrap() {
+        let (name, file) = (case["name"].as_str().unwrap(), case["file"].as_str().unwrap());
+        let apart = ["cda", "cdshooks", "shc", "logical", "json5"].contains(&case["module"].as_str().unwrap());
+        let expected = &case["expected"];
+        if apart
+            || !file.ends_with(".json")
+            || case.get("packages").is_some()
+            || expected["usesTerminologyServer"] == true
+        {
+            continue;
+        }
+        run += 1;
+        let (valid, found) = match issues(&files[file]) {
+            Ok(issues) => {
+                let errors: BTreeSet<_> =
+                    issues.iter().filter(|i| is_error(i)).filter_map(|i| i.expression.clone()).collect();
+                (errors.is_empty(), errors)
+            }
+            Err(_) => (false, BTreeSet::new()),
+        };
+        for issue in expected["issues"].as_array().into_iter().flatten().filter(|i| i["severity"] == "error") {
+            expected_locations += 1;
+            locations += usize::from(issue["expression"][0].as_str().is_some_and(|e| found.contains(&plain(e))));
+        }
+        if valid != expected["valid"].as_bool().unwrap() {
+            differ.insert(name.to_owned());
+            if bless() && !known.contains_key(name) {
+                eprintln!("{name}\t{file}: ours {valid}, {:?}\n    theirs {}", found, expected["issues"]);
+            }
+        }
+    }
+    let unlisted: Vec<_> = differ.iter().filter(|name| !known.contains_key(*name)).collect();
+    let agreeing: Vec<_> = known.keys().filter(|name| !differ.contains(*name)).collect();
+    eprintln!(
+        "{run} cases, {} differ; of {expected_locations} expected errors {locations} at the same place",
+        differ.len()
+    );
+    assert!(unlisted.is_empty(), "differ and are not listed in {}: {unlisted:?}", path(KNOWN).display());
+    assert!(agreeing.is_empty(), "listed, but agree by now: {agreeing:?}");
+    assert!(known.values().all(|reason| reason.len() > 5), "every difference has a reason");
+    assert!(run > 80, "{run}");
+}
+
+/// HL7's locations write the type of a resource in a Bundle as a comment: `Bundle.entry[0].resource/*Patient/1*/.name`.
+fn plain(expression: &str) -> String {
+    let mut out = String::new();
+    let mut rest = expression;
+    while let Some((before, after)) = rest.split_once("/*") {
+        out += before;
+        rest = after.split_once("*/").map_or("", |(_, rest)| rest);
+    }
+    out + rest
+}
+
+/// Whatever else a file of the suite is, it does not bring the validator down.
+#[test]
+fn no_file_of_the_suite_is_a_crash() {
+    for (name, content) in archive("tests/data/validator/r4-cases.tar.gz") {
+        if name.ends_with(".json") {
+            let _ = issues(&content);
+        }
+    }
+}
