@@ -6,7 +6,6 @@
 
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use bytes::Bytes;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, Readable, Snapshot};
@@ -15,6 +14,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::Semaphore;
 
 use self::writer::Writer;
+use super::fault::Faults;
 use super::{
     Batch, CommitError, Direction, Health, KEY_BYTES_MAX, KeyRange, OpenError, Row, SCAN_BYTES_MAX, Store, StoreError,
     Table, stored_key,
@@ -58,30 +58,6 @@ impl Options {
             disk_reserve_bytes: 256 << 20,
             faults: None,
         }
-    }
-}
-
-/// A failure to have at a persist.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// It fails and nothing was written.
-    Undone,
-    /// It fails, but everything was written.
-    Done,
-}
-
-/// Decides by the group's number, from 1, which persist fails.
-#[derive(Clone)]
-pub struct Faults(Arc<dyn Fn(u64) -> Option<Fault> + Send + Sync>);
-
-impl Faults {
-    /// Faults as the function says.
-    pub fn new(at: impl Fn(u64) -> Option<Fault> + Send + Sync + 'static) -> Self {
-        Self(Arc::new(at))
-    }
-
-    fn at(&self, group: u64) -> Option<Fault> {
-        (self.0)(group)
     }
 }
 

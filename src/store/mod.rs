@@ -12,6 +12,10 @@ use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::future::BoxFuture;
 
 pub mod embedded;
+pub mod fault;
+pub mod keystore;
+pub mod spool;
+pub mod vault;
 
 /// The longest key, in bytes. Keys are ids, counters and keyed hashes.
 pub const KEY_BYTES_MAX: usize = 1024;

@@ -16,7 +16,8 @@ use bytes::Bytes;
 use fjall::{OwnedWriteBatch, PersistMode};
 use tokio::sync::oneshot;
 
-use super::{Fault, Faults, Options, Rows};
+use super::{Options, Rows};
+use crate::store::fault::{Fault, Faults};
 use crate::store::{Batch, CommitError, Expect, Health, KEY_BYTES_MAX, stored_key};
 
 /// The most that one group takes, in bytes: bounds what is held twice while it is written.

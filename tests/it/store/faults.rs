@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::future::join_all;
-use sluice::store::embedded::{Embedded, Fault, Faults, Options};
+use sluice::store::embedded::{Embedded, Options};
+use sluice::store::fault::{Fault, Faults};
 use sluice::store::{Batch, CommitError, Health, OpenError, Store, Table};
 
 fn open(dir: &Path, fault: Fault) -> Arc<dyn Store> {
