@@ -13,6 +13,8 @@ use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use aws_lc_rs::{hkdf, hmac, rand};
 use zeroize::Zeroizing;
 
+use crate::config;
+
 mod file;
 
 /// Length of a symmetric key, in bytes.
@@ -30,6 +32,8 @@ pub enum SigningKey {
     Event,
     /// The institution's operations on the ledger.
     Institution,
+    /// The embedded ledger's checkpoints, where this gateway hosts it.
+    Ledger,
 }
 
 /// Which key hashes (HMAC-SHA-256, RFC 2104).
@@ -61,6 +65,8 @@ pub struct Files {
     pub event: PathBuf,
     /// Ed25519, PKCS#8 in PEM.
     pub institution: PathBuf,
+    /// Ed25519, PKCS#8 in PEM.
+    pub ledger: PathBuf,
     /// 32 bytes in base64.
     pub domain: PathBuf,
     /// 32 bytes in base64.
@@ -77,13 +83,31 @@ impl Files {
     /// The files of one directory, under the names that [`Keys::create`] gives them.
     pub fn in_dir(dir: &Path) -> Self {
         Self {
-            log: dir.join("log.pem"),
-            event: dir.join("event.pem"),
-            institution: dir.join("institution.pem"),
+            log: dir.join("log.key"),
+            event: dir.join("event.key"),
+            institution: dir.join("institution.key"),
+            ledger: dir.join("ledger.key"),
             domain: dir.join("domain.key"),
             index: dir.join("index.key"),
             event_id: dir.join("event-id.key"),
             master: dir.join("master.key"),
+            group_readable: false,
+        }
+    }
+}
+
+impl From<&config::Keys> for Files {
+    fn from(keys: &config::Keys) -> Self {
+        let path = |file: &config::SecretFile| file.path().to_path_buf();
+        Self {
+            log: path(&keys.log_file),
+            event: path(&keys.event_file),
+            institution: path(&keys.institution_file),
+            ledger: path(&keys.ledger_file),
+            domain: path(&keys.domain_file),
+            index: path(&keys.index_file),
+            event_id: path(&keys.event_id_file),
+            master: path(&keys.master_file),
             group_readable: false,
         }
     }
@@ -112,6 +136,7 @@ pub struct Keys {
     log: Ed25519KeyPair,
     event: Ed25519KeyPair,
     institution: Ed25519KeyPair,
+    ledger: Ed25519KeyPair,
     domain: hmac::Key,
     index: hmac::Key,
     event_id: hmac::Key,
@@ -140,6 +165,7 @@ impl Keys {
             log: pair(&files.log)?,
             event: pair(&files.event)?,
             institution: pair(&files.institution)?,
+            ledger: pair(&files.ledger)?,
             domain: hmac_key(&files.domain)?,
             index: hmac_key(&files.index)?,
             event_id: hmac_key(&files.event_id)?,
@@ -220,6 +246,7 @@ impl Keys {
             SigningKey::Log => &self.log,
             SigningKey::Event => &self.event,
             SigningKey::Institution => &self.institution,
+            SigningKey::Ledger => &self.ledger,
         }
     }
 

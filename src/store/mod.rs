@@ -17,6 +17,10 @@ pub mod keystore;
 pub mod spool;
 pub mod vault;
 
+mod open;
+
+pub use open::{Opened, open};
+
 /// The longest key, in bytes. Keys are ids, counters and keyed hashes.
 pub const KEY_BYTES_MAX: usize = 1024;
 
@@ -345,6 +349,26 @@ pub enum OpenError {
         /// What the engine said.
         text: String,
     },
+    /// The keystore is not the one that this store's rows are sealed under, or is missing.
+    #[error("{}: not the keystore of the store in {store}", .keystore.display())]
+    WrongKeystore {
+        /// The keystore's file.
+        keystore: std::path::PathBuf,
+        /// The store's directory.
+        store: String,
+    },
+    /// The keystore did not open.
+    #[error(transparent)]
+    Keystore(#[from] keystore::KeystoreError),
+    /// The vault did not open.
+    #[error(transparent)]
+    Vault(#[from] vault::VaultError),
+    /// The store opened, but did not answer.
+    #[error(transparent)]
+    Read(#[from] StoreError),
+    /// The store opened, but takes no writes.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
     /// The operating system refused.
     #[error("{dir}: {source}")]
     Io {

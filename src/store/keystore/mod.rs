@@ -120,6 +120,11 @@ impl Keystore {
         Ok(Self { file, path, keys, header, index: RwLock::new(index), waiting: Mutex::default(), writer })
     }
 
+    /// The keystore's own id, made with it: 16 random bytes.
+    pub fn id(&self) -> [u8; 16] {
+        self.header.id
+    }
+
     /// Gives each subject that has none a key, which is durable when this returns. One fdatasync serves all callers
     /// that wait for one.
     pub fn ensure(&self, subjects: &[SubjectKey]) -> Result<(), KeystoreError> {

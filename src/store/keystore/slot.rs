@@ -27,7 +27,7 @@ pub(super) fn offset(place: u32) -> u64 {
 /// which another master key is noticed.
 #[derive(Clone, Copy)]
 pub(super) struct Header {
-    id: [u8; 16],
+    pub(super) id: [u8; 16],
     check: [u8; WRAPPED_BYTES],
 }
 
