@@ -68,6 +68,17 @@ pub(super) fn cursor_of(subscriber: &str, key: &[u8]) -> Option<u64> {
     key.strip_prefix(entries_prefix(subscriber).as_ref())?.try_into().ok().map(u64::from_be_bytes)
 }
 
+/// Whose row it is.
+pub(super) fn subscriber_of(key: &[u8]) -> Option<String> {
+    let name = key.split(|byte| *byte == 0).next()?;
+    std::str::from_utf8(name).ok().map(str::to_owned)
+}
+
+/// A key above all rows of a subscriber, and below those of the next.
+pub(super) fn end_of(subscriber: &str) -> Bytes {
+    key(subscriber, u8::MAX, &[])
+}
+
 /// What the seal binds an entry to: table and key.
 pub(super) fn place(key: &[u8]) -> Vec<u8> {
     let mut place = vec![Table::Feed.tag()];

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt as _;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -12,7 +13,7 @@ use crate::broker::{Limit, Message, PublishError};
 use crate::store::{Batch, CommitError, Direction, KeyRange, Store, Table};
 
 /// How often the oldest entries are looked at.
-const SWEEP: std::time::Duration = std::time::Duration::from_secs(10);
+const SWEEP: Duration = Duration::from_secs(10);
 
 /// A message and where its verdict goes.
 pub(super) struct Command {
@@ -28,13 +29,11 @@ pub(super) struct Writer {
     retention: Retention,
     /// What the store holds, by subscriber; the commit's condition is that it still does.
     known: HashMap<String, Option<Head>>,
-    /// The newest time that a message had: age is counted in the messages' own time, since the feed has no clock.
-    now: u64,
 }
 
 impl Writer {
     pub(super) fn new(store: Arc<dyn Store>, seal: Arc<dyn Seal>, heads: Arc<Heads>, retention: Retention) -> Self {
-        Self { store, seal, heads, retention, known: HashMap::new(), now: 0 }
+        Self { store, seal, heads, retention, known: HashMap::new() }
     }
 
     pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>, mut closing: watch::Receiver<bool>) {
@@ -127,7 +126,6 @@ impl Writer {
                     let batch = std::mem::take(&mut plan.batch);
                     plan.batch =
                         batch.put(Table::Feed, key, sealed).put(Table::Feed, id, cursor.to_be_bytes().to_vec());
-                    self.now = self.now.max(message.time);
                 }
             }
         }
@@ -160,19 +158,23 @@ impl Writer {
         Ok(head)
     }
 
-    /// Removes the oldest entries of every subscriber that was written to since the start, beyond the retention.
+    /// Removes the oldest entries of every subscriber, beyond the retention.
     async fn sweep(&mut self) {
-        let subscribers: Vec<String> = self.known.keys().cloned().collect();
-        for subscriber in subscribers {
-            while let Ok(true) = self.sweep_some(&subscriber).await {}
+        let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let oldest_time = since_epoch.saturating_sub(self.retention.age).as_secs();
+        // Each subscriber's first row leads to it, and the range after all of its rows to the next.
+        let mut range = KeyRange::all();
+        while let Ok(rows) = self.store.scan(Table::Feed, range, 1, Direction::Up).await {
+            let Some(subscriber) = rows.first().and_then(|row| entry::subscriber_of(&row.key)) else { break };
+            while let Ok(true) = self.sweep_some(&subscriber, oldest_time).await {}
+            range = KeyRange::all().after(entry::end_of(&subscriber));
         }
     }
 
     /// Removes at most [`ENTRIES_MAX`]; whether there may be more. A crash leaves them for the next sweep.
-    async fn sweep_some(&mut self, subscriber: &str) -> Result<bool, PublishError> {
+    async fn sweep_some(&mut self, subscriber: &str, oldest_time: u64) -> Result<bool, PublishError> {
         let Some(head) = self.head(subscriber).await? else { return Ok(false) };
         let beyond = head.last.saturating_sub(self.retention.entries);
-        let oldest_time = self.now.saturating_sub(self.retention.age.as_secs());
         let range = KeyRange::prefix(entry::entries_prefix(subscriber));
         let rows = self.store.scan(Table::Feed, range, ENTRIES_MAX, Direction::Up).await;
         let rows = rows.map_err(|_| PublishError::Unavailable)?;
