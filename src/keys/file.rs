@@ -24,7 +24,7 @@ const PEM: &str = "an Ed25519 private key, PKCS#8 in PEM";
 const BASE64: &str = "32 bytes in base64, on one line";
 
 pub(super) fn create_all(dir: &Path, files: &Files) -> Result<(), KeysError> {
-    let signing = [&files.log, &files.event, &files.institution, &files.ledger];
+    let signing = [&files.log, &files.event, &files.institution];
     let secret = [&files.domain, &files.index, &files.event_id, &files.master];
     DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|source| io(dir, source))?;
     // First of all, so that a keyring that exists is refused before anything is added to it.

@@ -32,8 +32,6 @@ pub enum SigningKey {
     Event,
     /// The institution's operations on the ledger.
     Institution,
-    /// The embedded ledger's checkpoints, where this gateway hosts it.
-    Ledger,
 }
 
 /// Which key hashes (HMAC-SHA-256, RFC 2104).
@@ -65,8 +63,6 @@ pub struct Files {
     pub event: PathBuf,
     /// Ed25519, PKCS#8 in PEM.
     pub institution: PathBuf,
-    /// Ed25519, PKCS#8 in PEM.
-    pub ledger: PathBuf,
     /// 32 bytes in base64.
     pub domain: PathBuf,
     /// 32 bytes in base64.
@@ -83,10 +79,9 @@ impl Files {
     /// The files of one directory, under the names that [`Keys::create`] gives them.
     pub fn in_dir(dir: &Path) -> Self {
         Self {
-            log: dir.join("log.key"),
-            event: dir.join("event.key"),
-            institution: dir.join("institution.key"),
-            ledger: dir.join("ledger.key"),
+            log: dir.join("log.pem"),
+            event: dir.join("event.pem"),
+            institution: dir.join("institution.pem"),
             domain: dir.join("domain.key"),
             index: dir.join("index.key"),
             event_id: dir.join("event-id.key"),
@@ -103,12 +98,11 @@ impl From<&config::Keys> for Files {
             log: path(&keys.log_file),
             event: path(&keys.event_file),
             institution: path(&keys.institution_file),
-            ledger: path(&keys.ledger_file),
             domain: path(&keys.domain_file),
             index: path(&keys.index_file),
             event_id: path(&keys.event_id_file),
             master: path(&keys.master_file),
-            group_readable: false,
+            group_readable: keys.group_readable,
         }
     }
 }
@@ -136,7 +130,6 @@ pub struct Keys {
     log: Ed25519KeyPair,
     event: Ed25519KeyPair,
     institution: Ed25519KeyPair,
-    ledger: Ed25519KeyPair,
     domain: hmac::Key,
     index: hmac::Key,
     event_id: hmac::Key,
@@ -165,7 +158,6 @@ impl Keys {
             log: pair(&files.log)?,
             event: pair(&files.event)?,
             institution: pair(&files.institution)?,
-            ledger: pair(&files.ledger)?,
             domain: hmac_key(&files.domain)?,
             index: hmac_key(&files.index)?,
             event_id: hmac_key(&files.event_id)?,
@@ -246,7 +238,6 @@ impl Keys {
             SigningKey::Log => &self.log,
             SigningKey::Event => &self.event,
             SigningKey::Institution => &self.institution,
-            SigningKey::Ledger => &self.ledger,
         }
     }
 

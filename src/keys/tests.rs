@@ -18,10 +18,10 @@ fn ring() -> (tempfile::TempDir, Files, Keys) {
 }
 
 /// The signing keys, then the others.
-fn all(files: &Files) -> [&Path; 8] {
-    let signing = [&files.log, &files.event, &files.institution, &files.ledger];
+fn all(files: &Files) -> [&Path; 7] {
+    let signing = [&files.log, &files.event, &files.institution];
     let others = [&files.domain, &files.index, &files.event_id, &files.master];
-    std::array::from_fn(|place| if place < 4 { signing[place].as_path() } else { others[place - 4].as_path() })
+    std::array::from_fn(|place| if place < 3 { signing[place].as_path() } else { others[place - 3].as_path() })
 }
 
 #[test]
@@ -42,7 +42,7 @@ fn create_makes_closed_files_once() {
     }
     assert!(matches!(Keys::create(&dir), Err(KeysError::Exists(path)) if path == files.master));
     assert_eq!(fs::read_dir(&dir).unwrap().count(), 1);
-    assert_eq!(fs::read(&files.master).unwrap(), before[7]);
+    assert_eq!(fs::read(&files.master).unwrap(), before[6]);
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn wrong_forms_are_refused_by_name() {
     for (place, path) in all(&files).into_iter().enumerate() {
         let good = fs::read(path).unwrap();
         let twice = [&good[..], &good[..]].concat();
-        let pem = place < 4;
+        let pem = place < 3;
         let mut bad: Vec<&[u8]> = vec![b"", b"\n", b"CANARY", &[0xff; 64], &[b'A'; 5000], &good[..good.len() / 2]];
         if pem {
             bad.push(other.as_bytes());
@@ -118,7 +118,7 @@ fn reads_what_openssl_writes() {
 #[test]
 fn signatures_verify_and_keys_differ() {
     let (_dir, files, keys) = ring();
-    let kinds = [SigningKey::Log, SigningKey::Event, SigningKey::Institution, SigningKey::Ledger];
+    let kinds = [SigningKey::Log, SigningKey::Event, SigningKey::Institution];
     for kind in kinds {
         let signature = keys.sign(kind, b"message");
         for other in kinds {
