@@ -3,10 +3,14 @@
 //!
 //! Takes bytes, gives trees, digests, edits and issues. Does no I/O, reads no clock and no settings, never panics on input.
 
+pub mod bundle;
 pub mod canonical;
+pub mod compartment;
 pub mod definitions;
+pub mod edit;
 pub mod outcome;
 pub mod package;
+pub mod reference;
 pub mod release;
 pub mod tree;
 pub mod validate;
