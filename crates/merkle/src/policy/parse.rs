@@ -71,8 +71,8 @@ struct Parser<'t> {
     logs: Vec<VerifierKey>,
     witnesses: Vec<VerifierKey>,
     groups: usize,
-    /// What each name stands for; taken out once it is a member of a group.
-    names: HashMap<&'t [u8], Option<Quorum>>,
+    /// What each name stands for, and whether it is a member of a group.
+    names: HashMap<&'t [u8], (Quorum, bool)>,
     quorum: Option<Quorum>,
 }
 
@@ -122,8 +122,7 @@ impl<'t> Parser<'t> {
                 }
                 self.quorum = Some(match *name {
                     b"none" => Quorum::None,
-                    // A group's member may be the quorum too: it is one way only in which it counts.
-                    name => self.names.get(name).cloned().flatten().ok_or(PolicyErrorKind::NameUnknown)?,
+                    name => self.names.get(name).ok_or(PolicyErrorKind::NameUnknown)?.0.clone(),
                 });
                 Ok(())
             }
@@ -147,14 +146,18 @@ impl<'t> Parser<'t> {
             .iter()
             .map(|member| match self.names.get_mut(member) {
                 None => Err(PolicyErrorKind::NameUnknown),
-                Some(meaning) => meaning.take().ok_or(PolicyErrorKind::MemberTwice),
+                Some((_, true)) => Err(PolicyErrorKind::MemberTwice),
+                Some((meaning, member)) => {
+                    *member = true;
+                    Ok(meaning.clone())
+                }
             })
             .collect::<Result<_, _>>()?;
         self.define(name, Quorum::Group { threshold, members })
     }
 
     fn define(&mut self, name: &'t [u8], meaning: Quorum) -> Result<(), PolicyErrorKind> {
-        if name == b"none" || self.names.insert(name, Some(meaning)).is_some() {
+        if name == b"none" || self.names.insert(name, (meaning, false)).is_some() {
             return Err(PolicyErrorKind::NameTaken);
         }
         Ok(())

@@ -48,6 +48,14 @@ fn the_example_of_the_specification_decides() {
 }
 
 #[test]
+fn a_group_s_member_may_be_the_quorum() {
+    let text = example().replace("quorum X-and-Y", "quorum X1");
+    let policy = Policy::parse(text.as_bytes()).unwrap();
+    assert!(policy.check(&cosigned_by(&[1]), &ed25519).is_ok());
+    assert!(policy.check(&cosigned_by(&[2, 3, 4]), &ed25519).is_err());
+}
+
+#[test]
 fn one_witness_counts_once() {
     let policy = Policy::new(vec![log().key], vec![witness(1).key, witness(2).key], 2).unwrap();
     let checkpoint = cosigned_by(&[1]);
