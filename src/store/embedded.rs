@@ -13,6 +13,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::sync::Semaphore;
 
+use self::acknowledged::Acknowledged;
 use self::writer::Writer;
 use super::fault::Faults;
 use super::{
@@ -20,6 +21,7 @@ use super::{
     Table, stored_key,
 };
 
+mod acknowledged;
 mod writer;
 
 /// Reads that may wait on the disk at one time; more wait in line.
@@ -82,7 +84,8 @@ impl Embedded {
         let dir = &options.dir;
         std::fs::create_dir_all(dir).map_err(|source| OpenError::Io { dir: dir.display().to_string(), source })?;
         let rows = Rows::open(options).map_err(|error| open_error(dir, error))?;
-        let writer = Writer::start(rows.clone(), options)
+        let acknowledged = Acknowledged::check(dir, &rows)?;
+        let writer = Writer::start(rows.clone(), acknowledged, options)
             .map_err(|source| OpenError::Io { dir: dir.display().to_string(), source })?;
         Ok(Self { writer, rows, reads: Semaphore::new(READS_MAX) })
     }

@@ -349,6 +349,16 @@ pub enum OpenError {
         /// What the engine said.
         text: String,
     },
+    /// Rows that were acknowledged are gone: a damaged disk, or an older copy put back by half.
+    #[error(
+        "{dir}: {groups} groups of rows that were acknowledged are missing; restore a backup, or move the file `acknowledged` away to go on without them"
+    )]
+    Lost {
+        /// The directory.
+        dir: String,
+        /// How many groups at least.
+        groups: u64,
+    },
     /// The keystore is not the one that this store's rows are sealed under, or is missing.
     #[error("{}: not the keystore of the store in {store}", .keystore.display())]
     WrongKeystore {

@@ -16,6 +16,7 @@ use bytes::Bytes;
 use fjall::{OwnedWriteBatch, PersistMode};
 use tokio::sync::oneshot;
 
+use super::acknowledged::{Acknowledged, GROUP_KEY};
 use super::{Options, Rows};
 use crate::store::fault::{Fault, Faults};
 use crate::store::{Batch, CommitError, Expect, Health, KEY_BYTES_MAX, stored_key};
@@ -63,7 +64,7 @@ const FULL: u8 = 1;
 const POISONED: u8 = 2;
 
 impl Writer {
-    pub(super) fn start(rows: Rows, options: &Options) -> std::io::Result<Self> {
+    pub(super) fn start(rows: Rows, acknowledged: Acknowledged, options: &Options) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
             queue: Mutex::default(),
             wake: Condvar::new(),
@@ -77,7 +78,9 @@ impl Writer {
             dir: options.dir.clone(),
             disk_reserve_bytes: options.disk_reserve_bytes,
             faults: options.faults.clone(),
-            group: 0,
+            persists: 0,
+            group: acknowledged.group,
+            acknowledged,
         };
         let thread = std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || work.run())?;
         Ok(Self { shared, queue_bytes_max: options.queue_bytes_max, thread: Some(thread) })
@@ -150,7 +153,9 @@ struct Work {
     dir: PathBuf,
     disk_reserve_bytes: u64,
     faults: Option<Faults>,
+    persists: u64,
     group: u64,
+    acknowledged: Acknowledged,
 }
 
 /// What the group has written so far, by stored key: `None` is a deletion.
@@ -228,12 +233,12 @@ impl Work {
         if overlay.is_empty() {
             return Ok(());
         }
-        self.group += 1;
-        let fault = self.faults.as_ref().and_then(|faults| faults.at(self.group));
+        self.persists += 1;
+        let fault = self.faults.as_ref().and_then(|faults| faults.at(self.persists));
         if fault == Some(Fault::Undone) {
             return Err(CommitError::Ambiguous);
         }
-        let mut batch = OwnedWriteBatch::with_capacity(self.rows.database.clone(), overlay.len())
+        let mut batch = OwnedWriteBatch::with_capacity(self.rows.database.clone(), overlay.len() + 1)
             .durability(Some(PersistMode::SyncData));
         for (key, value) in overlay {
             match value {
@@ -241,11 +246,16 @@ impl Work {
                 None => batch.remove(&self.rows.keyspace, &key[..]),
             }
         }
+        self.group += 1;
+        batch.insert(&self.rows.keyspace, GROUP_KEY, self.group.to_be_bytes());
         // A crash before the fdatasync ends leaves all of the group or nothing: the engine drops a batch whose end
         // mark or checksum is missing from its journal. Nobody has been told. A crash after it leaves all of it; the
         // callers that were not told find out by their conditions when they try again.
         match batch.commit() {
-            Ok(()) if fault.is_none() => Ok(()),
+            Ok(()) if fault.is_none() => {
+                self.acknowledged.note(self.group);
+                Ok(())
+            }
             // An earlier failure in the engine's own threads: it refused before it wrote.
             Err(fjall::Error::Poisoned) => Err(CommitError::Poisoned),
             Ok(()) | Err(_) => Err(CommitError::Ambiguous),
