@@ -19,6 +19,8 @@ use tokio::task::JoinHandle;
 
 use self::writer::{Command, Writer};
 use super::{Broker, Message, PublishError, State};
+use crate::store::keystore::SubjectKey;
+use crate::store::vault::{Vault, VaultError};
 use crate::store::{Direction, Health, KeyRange, Store, StoreError, Table};
 
 mod entry;
@@ -214,6 +216,32 @@ impl Broker for Feed {
             }
         }
         .boxed()
+    }
+}
+
+/// The lane is the subjects' keys, one behind the other; an empty one is sealed under the tenant's key.
+impl Seal for Vault {
+    fn seal(&self, lane: &[u8], place: &[u8], plain: &[u8]) -> Result<Vec<u8>, SealError> {
+        let (subjects, rest) = lane.as_chunks::<{ size_of::<SubjectKey>() }>();
+        // Anything else would be sealed for nobody, and never be erased.
+        if !rest.is_empty() {
+            return Err(SealError::Damaged);
+        }
+        Self::seal(self, subjects, place, plain).map_err(|error| seal_error(&error))
+    }
+
+    fn open(&self, place: &[u8], sealed: &[u8]) -> Result<Vec<u8>, SealError> {
+        Self::open(self, place, sealed).map_err(|error| seal_error(&error))
+    }
+}
+
+fn seal_error(error: &VaultError) -> SealError {
+    match error {
+        VaultError::Erased => SealError::Erased,
+        VaultError::Corrupt | VaultError::TooManySubjects => SealError::Damaged,
+        VaultError::NoKey | VaultError::Keystore(_) | VaultError::Keys(_) | VaultError::Closed => {
+            SealError::Unavailable
+        }
     }
 }
 

@@ -35,7 +35,8 @@ pub struct Message {
     /// Whom it is for: lower case letters, digits and `-`.
     pub subscriber: String,
     /// What must stay in order. The caller has at most one message of a lane in flight; a broker keeps the order in
-    /// which it is called, and says so only of messages that it confirmed.
+    /// which it is called, and says so only of messages that it confirmed. The keys of the subjects that it is about,
+    /// one behind the other: what the feed keeps is erased with them.
     pub lane: Bytes,
     /// Words of lower case letters, digits, `-` and `_`, joined by dots; at most [`SHORT_BYTES_MAX`] bytes.
     pub routing_key: String,
