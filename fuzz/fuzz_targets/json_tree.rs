@@ -8,10 +8,12 @@ use sluice_fhir::tree::{Limits, SyntaxErrorKind, Tree};
 
 fuzz_target!(|bytes: &[u8]| {
     let limits = Limits::default();
-    let theirs = serde_json::from_slice::<serde_json::de::IgnoredAny>(bytes);
+    let theirs = serde_json::from_slice::<serde_json::Value>(bytes);
+    // serde_json cannot hold numbers beyond the range of f64; we keep their text.
+    let out_of_range = theirs.as_ref().err().is_some_and(|error| error.to_string().contains("number out of range"));
     match Tree::parse(Bytes::copy_from_slice(bytes), &limits) {
         Ok(tree) => {
-            assert!(theirs.is_ok());
+            assert!(theirs.is_ok() || out_of_range);
             for node in tree.root().descendants() {
                 let (inner, outer) = (node.member_span(), node.parent().expect("only the root has none").span());
                 assert!(outer.start < inner.start && inner.end < outer.end);
@@ -25,15 +27,7 @@ fuzz_target!(|bytes: &[u8]| {
         }
         Err(error) => {
             assert!(error.offset <= bytes.len());
-            // What we refuse on purpose. `IgnoredAny` does not look into strings, so their faults are ours alone too.
-            let ours_alone = matches!(
-                error.kind,
-                SyntaxErrorKind::DuplicateMember
-                    | SyntaxErrorKind::LoneSurrogate
-                    | SyntaxErrorKind::TooDeep
-                    | SyntaxErrorKind::NotUtf8
-                    | SyntaxErrorKind::InvalidEscape
-            );
+            let ours_alone = matches!(error.kind, SyntaxErrorKind::DuplicateMember | SyntaxErrorKind::TooDeep);
             assert!(ours_alone || theirs.is_err(), "{error}");
         }
     }
