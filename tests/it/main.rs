@@ -4,3 +4,4 @@
 mod broker;
 mod rabbit;
 mod store;
+mod tidy;
