@@ -1,0 +1,82 @@
+//! Health: what keeps the process from taking new work.
+//!
+//! Takes: the state of each part. Gives: ready or not, and why. Never: asks a part itself, so a probe costs nothing.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+/// The parts without which no new work is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Condition {
+    /// The consent self-test: a deny denies and a permit permits on the live path.
+    ConsentSelfTest,
+    /// Drain has begun.
+    Drain,
+    /// The ledger's mirror is younger than its bound.
+    Mirror,
+    /// The store commits.
+    Store,
+}
+
+impl Condition {
+    fn name(self) -> &'static str {
+        match self {
+            Self::ConsentSelfTest => "consent self-test",
+            Self::Drain => "drain",
+            Self::Mirror => "mirror",
+            Self::Store => "store",
+        }
+    }
+}
+
+/// The state of all parts.
+#[derive(Default)]
+pub(super) struct Health {
+    started: AtomicBool,
+    ill: Mutex<BTreeMap<Condition, String>>,
+}
+
+impl Health {
+    pub(super) fn set(&self, condition: Condition, state: Result<(), String>) {
+        let mut ill = self.ill.lock().unwrap_or_else(PoisonError::into_inner);
+        match state {
+            Ok(()) => ill.remove(&condition),
+            Err(why) => ill.insert(condition, why),
+        };
+    }
+
+    pub(super) fn set_started(&self) {
+        self.started.store(true, Ordering::Release);
+    }
+
+    pub(super) fn started(&self) -> Result<(), String> {
+        if self.started.load(Ordering::Acquire) { Ok(()) } else { Err("not started yet".to_owned()) }
+    }
+
+    pub(super) fn ready(&self) -> Result<(), String> {
+        self.started()?;
+        let ill = self.ill.lock().unwrap_or_else(PoisonError::into_inner);
+        if ill.is_empty() {
+            return Ok(());
+        }
+        Err(ill.iter().map(|(condition, why)| format!("{}: {why}", condition.name())).collect::<Vec<_>>().join("\n"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ready_is_started_and_nothing_ill() {
+        let health = Health::default();
+        assert!(health.ready().is_err());
+        health.set_started();
+        assert_eq!(health.ready(), Ok(()));
+        health.set(Condition::Store, Err("full".into()));
+        assert_eq!(health.ready(), Err("store: full".into()));
+        health.set(Condition::Store, Ok(()));
+        assert_eq!(health.ready(), Ok(()));
+    }
+}
