@@ -1,0 +1,374 @@
+//! Makes units of a body.
+//!
+//! Takes: a body in its spool. Gives: one [`Received`], or a [`Stream`] of them that is read twice: first to see that
+//! all of it is well formed and who is in it, then, Patients first, to process it. Never: holds more of a stream than
+//! one entry and what [`Neighbours`] keeps; gives a single unit of a stream that is not well formed to its end.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use sluice_fhir::tree::{self, Node, Position, Tree};
+
+use super::entry::{self, Requests, malformed};
+use super::neighbours::Neighbours;
+use super::source::Source;
+use super::split::{self, Piece, SplitError, Splitter};
+use super::unit::{Context, Entry, Interaction, Place, Received, Shape};
+use crate::error::{Error, Peer, Refusal, Result};
+use crate::store::spool::{Spool, SpoolError};
+
+/// What bounds units.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Bytes of one resource.
+    pub resource_bytes_max: usize,
+    /// Bytes of a Bundle that is one unit, since it is held in memory whole.
+    pub transaction_bytes_max: usize,
+    /// Entries of a Bundle, lines of a stream.
+    pub entries_max: usize,
+    /// Nesting of a resource.
+    pub depth_max: usize,
+}
+
+impl Limits {
+    fn tree(&self) -> tree::Limits {
+        tree::Limits { bytes_max: self.resource_bytes_max, depth_max: self.depth_max, ..tree::Limits::default() }
+    }
+
+    fn split(&self) -> split::Limits {
+        split::Limits {
+            // An entry is its resource, its URL and its request.
+            piece_bytes_max: self.resource_bytes_max.saturating_add(64 * 1024),
+            entries_max: self.entries_max,
+            depth_max: u32::try_from(self.depth_max).unwrap_or(u32::MAX).saturating_add(3),
+        }
+    }
+}
+
+/// A body as units.
+pub enum Units {
+    /// One unit.
+    One(Box<Received>),
+    /// Many, each accepted or refused for itself.
+    Many(Box<Stream>),
+}
+
+/// Reads a resource that was sent alone to `[base]/[type]` or `[base]/[type]/[id]`.
+///
+/// # Errors
+/// 400 for what is not one resource of this type; 413 beyond the limits.
+pub fn resource(
+    spool: Spool,
+    resource_type: &str,
+    interaction: Interaction,
+    context: Context,
+    limits: &Limits,
+) -> Result<Received> {
+    let text = Source::new(spool)?.whole(limits.resource_bytes_max)?;
+    let place = Place::body();
+    let (tree, found) = entry::parse(text, &place, &limits.tree())?;
+    if &*found != resource_type {
+        let text = "a resource of the type in the URL";
+        return Err(malformed("http.type", text, "Resource.resourceType".to_owned(), place.start));
+    }
+    if let Interaction::Update { id, .. } = &interaction {
+        // FHIR R4 http.html#update: the resource SHALL contain an id that is the one in the URL.
+        if tree.root().member("id").and_then(Node::as_str).as_deref() != Some(id) {
+            return Err(malformed("http.id", "the id in the URL", format!("{found}.id"), place.start));
+        }
+    }
+    let shape = if is_sealed_bundle(&tree) { Shape::Sealed } else { Shape::Single };
+    let entry = Entry { tree, resource_type: found, interaction, full_url: None, place };
+    Ok(Received::new(context, shape, vec![entry]))
+}
+
+fn is_sealed_bundle(tree: &Tree) -> bool {
+    let kind = tree.root().member("type").and_then(Node::as_str);
+    tree.resource_type() == Some("Bundle") && matches!(kind.as_deref(), Some("document" | "message"))
+}
+
+/// Reads a Bundle that was sent to `[base]`.
+///
+/// # Errors
+/// 400 for what is not such a Bundle, at its first fault; 413 beyond the limits.
+pub fn bundle(spool: Spool, context: Context, limits: Limits) -> Result<Units> {
+    let source = Source::new(spool)?;
+    let mut scan = Scan::default();
+    let mut splitter = Splitter::new(limits.split());
+    let mut pieces = Vec::new();
+    for chunk in source.chunks() {
+        splitter.feed(&chunk?, &mut pieces).map_err(|error| unsplit(&error))?;
+        for piece in pieces.drain(..) {
+            scan.piece(&source, piece, &limits)?;
+        }
+    }
+    splitter.finish().map_err(|error| unsplit(&error))?;
+    scan.units(source, context, limits)
+}
+
+/// What the first pass over a Bundle has found.
+#[derive(Default)]
+struct Scan {
+    is_bundle: bool,
+    kind: Option<String>,
+    /// The entries, while they may still be those of a transaction.
+    texts: Vec<(Bytes, Position)>,
+    texts_bytes: usize,
+    dropped: bool,
+    entries: usize,
+}
+
+impl Scan {
+    fn piece(&mut self, source: &Source, piece: Piece, limits: &Limits) -> Result<()> {
+        match piece {
+            Piece::Member { name, text, at } => self.member(&name, &text, at, limits),
+            Piece::Entry { text, at, .. } => {
+                self.entries += 1;
+                self.texts_bytes += text.len();
+                // What is in memory anyway costs nothing to keep; of what is on disk only a transaction is kept.
+                let keep = match self.kind.as_deref() {
+                    Some("transaction") => true,
+                    Some(_) => false,
+                    None => source.is_in_memory(),
+                };
+                if keep && self.texts_bytes <= limits.transaction_bytes_max && !self.dropped {
+                    self.texts.push((text, at));
+                } else {
+                    self.dropped = true;
+                    self.texts = Vec::new();
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn member(&mut self, name: &str, text: &Bytes, at: Position, limits: &Limits) -> Result<()> {
+        let place = Place { start: at, index: None, prefix: format!("Bundle.{name}") };
+        let tree = Tree::parse(text.clone(), &limits.tree()).map_err(|error| entry::syntax(&error, &place))?;
+        let value = tree.root();
+        match name {
+            "resourceType" => self.is_bundle = value.as_str().as_deref() == Some("Bundle"),
+            "type" => self.kind = value.as_str().map(std::borrow::Cow::into_owned),
+            "implicitRules" | "_implicitRules" => {
+                let text = "no implicitRules, since rules that are not known can't be kept";
+                return Err(malformed("bundle.implicit-rules", text, place.prefix, at));
+            }
+            "id" | "meta" | "language" | "identifier" | "timestamp" | "total" | "link" | "signature" | "_id"
+            | "_language" | "_timestamp" | "_total" | "_type" => {}
+            _ => {
+                let text = "a member that FHIR R4 gives a Bundle";
+                return Err(malformed("structure.unknown-member", text, "Bundle".to_owned(), at));
+            }
+        }
+        Ok(())
+    }
+
+    fn units(self, source: Source, context: Context, limits: Limits) -> Result<Units> {
+        let start = Place::body().start;
+        let no = |rule, text, path: &str| Err(malformed(rule, text, path.to_owned(), start));
+        if !self.is_bundle {
+            return no("http.bundle", "a Bundle; other resources go to [base]/[type]", "Resource.resourceType");
+        }
+        match self.kind.as_deref() {
+            Some("transaction") => self.transaction(&source, context, &limits),
+            Some("batch") => {
+                Stream::new(source, context, limits, Form::Bundle(Requests::Required)).map(Box::new).map(Units::Many)
+            }
+            Some("collection") => {
+                Stream::new(source, context, limits, Form::Bundle(Requests::Absent)).map(Box::new).map(Units::Many)
+            }
+            Some("document" | "message") => {
+                let text = source.whole(limits.transaction_bytes_max)?;
+                let place = Place::body();
+                let bounds = tree::Limits { bytes_max: limits.transaction_bytes_max, ..limits.tree() };
+                let (tree, resource_type) = entry::parse(text, &place, &bounds)?;
+                let interaction = Interaction::Keep;
+                let entry = Entry { tree, resource_type, interaction, full_url: None, place };
+                Ok(Units::One(Box::new(Received::new(context, Shape::Sealed, vec![entry]))))
+            }
+            Some("history" | "searchset" | "batch-response" | "transaction-response") => no(
+                "bundle.type",
+                "a Bundle that is sent: transaction, batch, collection, document or message",
+                "Bundle.type",
+            ),
+            Some(_) => no("bundle.type", "a code of http://hl7.org/fhir/ValueSet/bundle-type", "Bundle.type"),
+            None => no("bundle.type", "a Bundle with a type", "Bundle"),
+        }
+    }
+
+    fn transaction(self, source: &Source, context: Context, limits: &Limits) -> Result<Units> {
+        if self.dropped && self.texts_bytes > limits.transaction_bytes_max {
+            return Err(too_large(limits.transaction_bytes_max));
+        }
+        let mut texts = self.texts;
+        if self.dropped {
+            // `type` came after `entry`: once more, now that it is known.
+            texts = Vec::with_capacity(self.entries);
+            pieces(source, limits, |text, _, at| {
+                texts.push((text, at));
+                Ok(())
+            })?;
+        }
+        let bounds = limits.tree();
+        let mut entries = Vec::with_capacity(texts.len());
+        for (index, (text, at)) in texts.into_iter().enumerate() {
+            entries.push(entry::read(&text, index, at, Requests::Required, &bounds)?);
+        }
+        Ok(Units::One(Box::new(Received::new(context, Shape::Transaction, entries))))
+    }
+}
+
+/// How a stream is cut.
+#[derive(Debug, Clone, Copy)]
+enum Form {
+    Bundle(Requests),
+    Lines,
+}
+
+/// A batch, a collection or NDJSON: known to be well formed to its end.
+pub struct Stream {
+    source: Source,
+    context: Context,
+    limits: Limits,
+    form: Form,
+    neighbours: Arc<Neighbours>,
+    patients: Patients,
+    len: usize,
+}
+
+/// Which of the entries are Patients: a bit each.
+#[derive(Default)]
+struct Patients(Vec<u64>);
+
+impl Patients {
+    fn push(&mut self, index: usize, is_patient: bool) {
+        // Blank lines have numbers too, so the next one may be some words further on.
+        while self.0.len() <= index / 64 {
+            self.0.push(0);
+        }
+        if is_patient {
+            self.0[index / 64] |= 1 << (index % 64);
+        }
+    }
+
+    fn contains(&self, index: usize) -> bool {
+        self.0.get(index / 64).is_some_and(|bits| bits >> (index % 64) & 1 == 1)
+    }
+}
+
+/// Which entries of a stream are meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pass {
+    /// The Patients: first, so that whoever speaks about one later in the stream, or earlier, finds it known.
+    Patients,
+    /// All the others.
+    Others,
+}
+
+/// Reads NDJSON that was sent to `[base]/$ingest`.
+///
+/// # Errors
+/// 400 for the first line that is not a resource; 413 beyond the limits.
+pub fn lines(spool: Spool, context: Context, limits: Limits) -> Result<Stream> {
+    Stream::new(Source::new(spool)?, context, limits, Form::Lines)
+}
+
+impl Stream {
+    fn new(source: Source, context: Context, limits: Limits, form: Form) -> Result<Self> {
+        let mut neighbours = Neighbours::default();
+        let mut patients = Patients::default();
+        let mut len = 0;
+        each(&source, &limits, form, |index, entry| {
+            patients.push(index, &*entry.resource_type == "Patient");
+            if let Some(full_url) = entry.full_url.as_deref().filter(|url| url.starts_with("urn:")) {
+                neighbours.insert(full_url, &entry.resource_type, uuid::Uuid::new_v4());
+            }
+            len = index + 1;
+            Ok(())
+        })?;
+        Ok(Self { source, context, limits, form, neighbours: Arc::new(neighbours), patients, len })
+    }
+
+    /// How many units it holds.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The context that every unit of it gets.
+    pub fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// Hands the units of one pass to `take`, in the order sent, with their number.
+    ///
+    /// # Errors
+    /// What `take` gives, or an outage if the spool cannot be read.
+    pub fn each(&self, pass: Pass, mut take: impl FnMut(usize, Received) -> Result<()>) -> Result<()> {
+        each(&self.source, &self.limits, self.form, |index, entry| {
+            if self.patients.contains(index) != (pass == Pass::Patients) {
+                return Ok(());
+            }
+            let mut context = self.context.clone();
+            // Each unit of a stream has an answer of its own, so a key of its own.
+            context.idempotency_key = context.idempotency_key.map(|key| format!("{key}/{index}").into());
+            let unit = Received::new(context, Shape::Single, vec![entry]);
+            take(index, unit.among(Arc::clone(&self.neighbours)))
+        })
+    }
+}
+
+fn each(source: &Source, limits: &Limits, form: Form, mut take: impl FnMut(usize, Entry) -> Result<()>) -> Result<()> {
+    let bounds = limits.tree();
+    match form {
+        Form::Bundle(requests) => {
+            pieces(source, limits, |text, index, at| take(index, entry::read(&text, index, at, requests, &bounds)?))
+        }
+        Form::Lines => super::lines::each(source, limits, |index, text| {
+            let place = Place::line(index);
+            let (tree, resource_type) = entry::parse(text, &place, &bounds)?;
+            take(index, Entry { tree, resource_type, interaction: Interaction::Keep, full_url: None, place })
+        }),
+    }
+}
+
+/// Hands each element of `entry` on with its number and place.
+fn pieces(source: &Source, limits: &Limits, mut take: impl FnMut(Bytes, usize, Position) -> Result<()>) -> Result<()> {
+    let mut splitter = Splitter::new(limits.split());
+    let mut pieces = Vec::new();
+    for chunk in source.chunks() {
+        splitter.feed(&chunk?, &mut pieces).map_err(|error| unsplit(&error))?;
+        for piece in pieces.drain(..) {
+            if let Piece::Entry { index, text, at } = piece {
+                take(text, index, at)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn too_large(bytes_max: usize) -> Error {
+    let text = format!("a unit of at most {bytes_max} bytes; a larger Bundle can be sent as a batch");
+    Error::refusal(Refusal::TooLarge, "limits.unit", text)
+}
+
+/// An outage of the spool.
+pub fn unreadable(error: &SpoolError) -> Error {
+    Error::outage(Peer::Capacity, std::time::Duration::from_secs(5), format!("spool: {error}"))
+}
+
+fn unsplit(error: &SplitError) -> Error {
+    let at = error.at();
+    let (refusal, rule) = match error {
+        SplitError::TooDeep { .. } => (Refusal::Malformed, "limits.depth"),
+        SplitError::TooLarge { .. } => (Refusal::TooLarge, "limits.resource"),
+        SplitError::TooMany { .. } => (Refusal::TooLarge, "limits.entries"),
+        SplitError::Expected { .. } | SplitError::Truncated { .. } => (Refusal::Malformed, "json"),
+        SplitError::DuplicateMember { .. } => (Refusal::Malformed, "json"),
+    };
+    entry::refusal(refusal, rule, error.to_string(), "Bundle".to_owned(), at)
+}
