@@ -1,1 +1,59 @@
-//! check
+//! Check: a normalized unit is held against the rules.
+//!
+//! Takes: [`Normalized`] and the rules. Gives: [`Checked`], whose existence proves that no issue of severity error was
+//! found; it carries the issues of lesser severity. Never: stops at the first issue; changes anything.
+
+use sluice_fhir::outcome::{Issue, Severity};
+
+use crate::error::{Error, Refusal, Result};
+use crate::normalize::Normalized;
+
+/// A unit against which the rules have nothing. Only `check` makes one.
+#[derive(Debug)]
+pub struct Checked {
+    normalized: Normalized,
+    issues: Vec<Issue>,
+}
+
+/// The rules: FHIR R4's own, and the site's.
+#[derive(Debug, Default)]
+pub struct Rules {}
+
+impl Rules {
+    fn issues(&self, _resource: sluice_fhir::tree::Node<'_>) -> Vec<Issue> {
+        Vec::new()
+    }
+}
+
+/// Checks a unit.
+///
+/// # Errors
+/// 422 with every issue found, if one of them is an error.
+pub fn unit(normalized: Normalized, rules: &Rules) -> Result<Checked> {
+    let mut issues = Vec::new();
+    for resource in normalized.resources() {
+        let found = rules.issues(resource.tree().root());
+        issues.extend(found.into_iter().map(|issue| resource.place().relocate(issue)));
+    }
+    if issues.iter().any(|issue| matches!(issue.severity, Severity::Error | Severity::Fatal)) {
+        return Err(Error::refused(Refusal::Invalid, issues));
+    }
+    Ok(Checked { normalized, issues })
+}
+
+impl Checked {
+    /// The unit.
+    pub fn normalized(&self) -> &Normalized {
+        &self.normalized
+    }
+
+    /// What was found that is not an error.
+    pub fn issues(&self) -> &[Issue] {
+        &self.issues
+    }
+
+    /// Hands the unit on.
+    pub fn into_normalized(self) -> Normalized {
+        self.normalized
+    }
+}

@@ -1,1 +1,5 @@
 //! consent
+pub mod door;
+pub mod identify;
+pub mod pseudonym;
+pub mod subjects;
