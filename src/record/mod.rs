@@ -1,1 +1,516 @@
-//! record
+//! Record: what was accepted is committed, with the work that follows from it.
+//!
+//! Takes: [`Answered`]. Gives: [`Recorded`], whose existence proves that versions, leaves and work are durable. Never:
+//! keeps part of a unit; acknowledges what a crash can lose; writes plaintext of a record.
+//!
+//! One commit holds everything. A crash before it leaves nothing of the unit (with an upstream: the staged operation,
+//! which is resolved at the next start); a crash after it leaves a unit that is recorded and was not answered: the
+//! sender asks again and, with its idempotency key, gets the answer that it missed.
+
+mod answer;
+pub mod counters;
+mod idempotency;
+pub mod leaf;
+mod plan;
+mod rewrite;
+mod search;
+pub mod version;
+pub mod work;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use sluice_fhir::canonical::Digest;
+use sluice_fhir::tree::{self, Node, Tree};
+use time::OffsetDateTime;
+
+pub use self::answer::{Answer, EntryAnswer};
+use self::leaf::Record;
+use self::plan::Planned;
+use self::version::About;
+use crate::consent::door::Permitted;
+use crate::consent::pseudonym::Pseudonym;
+use crate::consent::subjects::{Subjects, local_id_key};
+use crate::error::{Error, Peer, Result};
+use crate::forward::Answered;
+use crate::ingest::unit::{Prefer, Shape};
+use crate::keys::Keys;
+use crate::normalize::Resource;
+use crate::store::vault::{Vault, VaultError};
+use crate::store::{Batch, CommitError, Store, StoreError, Table};
+
+/// How often a unit is planned again when what it was planned on has moved.
+const ATTEMPTS_MAX: usize = 16;
+
+/// What recording needs.
+pub struct Recorder {
+    store: Arc<dyn Store>,
+    vault: Arc<Vault>,
+    keys: Arc<Keys>,
+    tenant: Arc<str>,
+    idempotency_window: Duration,
+    counters: counters::Counters,
+    sequence: AtomicU64,
+}
+
+/// A unit that is recorded. Only `record` makes one.
+#[derive(Debug)]
+pub struct Recorded {
+    answer: Answer,
+    consents: Vec<Pseudonym>,
+}
+
+impl Recorded {
+    /// What the sender is told.
+    pub fn answer(&self) -> &Answer {
+        &self.answer
+    }
+
+    /// The subjects of the Consents in it, which are to be filed on the ledger.
+    pub fn consents(&self) -> &[Pseudonym] {
+        &self.consents
+    }
+
+    /// Hands the answer on.
+    pub fn into_answer(self) -> Answer {
+        self.answer
+    }
+}
+
+/// Records a unit.
+///
+/// # Errors
+/// 412 where a condition does not hold; an outage of the store. Nothing of the unit is kept in either case.
+pub async fn unit(answered: &Answered, recorder: &Recorder) -> Result<Recorded> {
+    for _ in 0..ATTEMPTS_MAX {
+        if let Some(recorded) = recorder.attempt(answered).await? {
+            return Ok(recorded);
+        }
+    }
+    Err(Error::outage(Peer::Store, Duration::from_secs(1), "the rows of a unit keep moving"))
+}
+
+/// A version that is about to be written.
+struct Draft<'a> {
+    at: usize,
+    resource: &'a Resource,
+    plan: &'a Planned,
+    subjects: &'a Subjects,
+    body: &'a Bytes,
+    stored: Option<Digest>,
+}
+
+impl Recorder {
+    /// A recorder over an open store.
+    pub fn new(
+        store: Arc<dyn Store>,
+        vault: Arc<Vault>,
+        keys: Arc<Keys>,
+        tenant: Arc<str>,
+        idempotency_window: Duration,
+    ) -> Self {
+        let counters = counters::Counters::default();
+        Self { store, vault, keys, tenant, idempotency_window, counters, sequence: AtomicU64::new(0) }
+    }
+
+    /// The store that it writes.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// The vault that it seals with.
+    pub fn vault(&self) -> &Arc<Vault> {
+        &self.vault
+    }
+
+    /// The keys that it hashes with.
+    pub fn keys(&self) -> &Arc<Keys> {
+        &self.keys
+    }
+
+    /// The tenant's id.
+    pub fn tenant(&self) -> &Arc<str> {
+        &self.tenant
+    }
+
+    /// The counts of leaves about each subject.
+    pub fn counters(&self) -> &counters::Counters {
+        &self.counters
+    }
+
+    /// A number above all that this process gave before and, clocks permitting, above those of earlier ones:
+    /// microseconds since 1970.
+    pub fn next_sequence(&self) -> u64 {
+        let now = OffsetDateTime::now_utc().unix_timestamp_nanos() / 1000;
+        let now = u64::try_from(now).unwrap_or(0);
+        let before = self.sequence.fetch_update(Ordering::AcqRel, Ordering::Acquire, |last| Some(now.max(last + 1)));
+        now.max(before.unwrap_or(0) + 1)
+    }
+
+    /// One try: none if what it was planned on has moved meanwhile.
+    async fn attempt(&self, answered: &Answered) -> Result<Option<Recorded>> {
+        let staged = answered.staged();
+        let permitted = staged.permitted();
+        let normalized = permitted.checked().normalized();
+        let context = normalized.context();
+        let recorded_at = instant(OffsetDateTime::now_utc());
+        let looked_up = self.look_up(normalized).await?;
+        if let Some(answer) = looked_up.first {
+            // The same unit, sent twice at once: the other one was faster.
+            return Ok(Some(Recorded { answer, consents: Vec::new() }));
+        }
+        let planned = plan::unit(normalized, answered.upstream(), self).await?;
+        let bodies = rewrite::unit(normalized, &planned, &recorded_at, self).await?;
+        let everyone = everyone(permitted);
+        // New keys are durable when this returns, and before anything is sealed with them. A crash right here leaves
+        // keys that nothing is sealed with: harmless.
+        self.vault.prepare(ids(&everyone)).await.map_err(|error| sealed(&error))?;
+
+        let representation = context.prefer == Prefer::Representation;
+        let mut drafts = Vec::with_capacity(planned.len());
+        for (at, plan) in planned.iter().enumerate().filter(|(_, plan)| plan.write) {
+            let (resource, subjects) = (&normalized.resources()[at], &permitted.subjects()[at]);
+            let body = &bodies[at];
+            let stored = if representation { Some(digest(body)?) } else { None };
+            drafts.push(Draft { at, resource, plan, subjects, body, stored });
+        }
+
+        let operation = staged.operation().to_string();
+        let answer = self.answer(answered, &planned, &bodies, &recorded_at, &operation)?;
+        let mut batch = self.remember(normalized, looked_up, &answer, &everyone)?;
+        batch = batch.put(Table::Operation, staged.operation().as_bytes().to_vec(), self.receipt(&answer, context)?);
+        for plan in planned.iter().filter(|plan| !plan.write) {
+            batch = batch.expect_read(Table::Resource, plan.key.head(), plan.head.clone());
+        }
+        batch.append(self.indexed(&drafts).await?);
+
+        // From here on the lock is held: numbers, leaves and rows, until the batch is in the store's hands.
+        let mut numbering = self.counters.number(&everyone, &*self.store).await?;
+        for basis in permitted.basis() {
+            let leaf = Record::new("decision", &self.tenant, &recorded_at)
+                .text("action", "collect")
+                .text("door", "intake")
+                .text("operation", &operation)
+                .text("outcome", "permit")
+                .text("rule", &basis.rule)
+                .text("sender", &context.caller.institution)
+                .number("head", basis.head)
+                .number("subjectVersion", basis.version.unwrap_or(0))
+                .commit(&[(basis.subject, numbering.next(&basis.subject))])?;
+            batch = self.leaf(batch, &leaf, &[basis.subject])?;
+        }
+        for draft in &drafts {
+            batch = self.version(batch, draft, permitted, &recorded_at, &operation, &mut numbering)?;
+        }
+        batch = numbering.seal(batch);
+        // A crash right here leaves nothing; a crash after the commit leaves everything, unanswered.
+        let committing = self.store.commit(batch);
+        drop(numbering);
+        match committing.await {
+            Ok(()) => {
+                let consents = consents(normalized.resources(), permitted);
+                Ok(Some(Recorded { answer, consents }))
+            }
+            Err(CommitError::Conflict { .. }) => {
+                self.counters.forget().await;
+                Ok(None)
+            }
+            Err(error) => {
+                self.counters.forget().await;
+                Err(uncommitted(&error))
+            }
+        }
+    }
+
+    /// The rows of one version: the head, the version, its leaf, its work, and where a Patient is found.
+    fn version(
+        &self,
+        mut batch: Batch,
+        draft: &Draft<'_>,
+        permitted: &Permitted,
+        recorded_at: &str,
+        operation: &str,
+        numbering: &mut counters::Numbering<'_>,
+    ) -> Result<Batch> {
+        let Draft { at, resource, plan, subjects, body, stored } = draft;
+        let context = permitted.checked().normalized().context();
+        let numbered: Vec<_> = subjects.pseudonyms().iter().map(|it| (*it, numbering.next(it))).collect();
+        let mut record = Record::new("resource", &self.tenant, recorded_at)
+            .hex("digest", &resource.digest().0)
+            .text("id", &plan.id)
+            .text("operation", operation)
+            .text("sender", &context.caller.institution)
+            .text("type", resource.resource_type())
+            .number("version", plan.version);
+        if let Some(stored) = stored {
+            record = record.hex("stored", &stored.0);
+        }
+        let leaf = record.commit(&numbered)?;
+        let about = About {
+            resource_type: resource.resource_type().to_string(),
+            id: plan.id.clone(),
+            version: plan.version,
+            upstream_version: None,
+            recorded_at: recorded_at.to_owned(),
+            subjects: subjects.pseudonyms().to_vec(),
+            unattributed: **subjects == Subjects::Unattributed,
+            sender: context.caller.institution.to_string(),
+            operation: operation.to_owned(),
+            commitment: leaf::hex(&leaf.commitment),
+            opening: leaf.opening.clone(),
+        };
+        let plain = version::encode(&about, body)?;
+        let sealed_body = self
+            .vault
+            .seal(&ids(subjects.pseudonyms()), &plan.key.aad(plan.version), &plain)
+            .map_err(|error| sealed(&error))?;
+        batch = batch
+            .expect_read(Table::Resource, plan.key.head(), plan.head.clone())
+            .put(Table::Resource, plan.key.head(), version::head_value(plan.version))
+            .put(Table::Version, plan.key.version(plan.version), sealed_body)
+            .put(
+                Table::LeafPending,
+                self.next_sequence().to_be_bytes().to_vec(),
+                leaf::leaf_bytes(&leaf.commitment).to_vec(),
+            );
+        if permitted.announced() {
+            let todo = work::Work {
+                resource: plan.key,
+                version: plan.version,
+                traceparent: context.traceparent.as_deref().map(str::to_owned),
+                operation: operation.to_owned(),
+                at: u32::try_from(*at).unwrap_or(u32::MAX),
+            };
+            batch = batch.put(Table::Work, work::key(work::Kind::Route, self.next_sequence()), todo.encode()?);
+        }
+        if &**resource.resource_type() == "Consent" {
+            let todo = work::Work {
+                resource: plan.key,
+                version: plan.version,
+                traceparent: None,
+                operation: operation.to_owned(),
+                at: 0,
+            };
+            batch = batch.put(Table::Work, work::key(work::Kind::File, self.next_sequence()), todo.encode()?);
+        }
+        if &**resource.resource_type() == "Patient"
+            && let Some(subject) = subjects.pseudonyms().first()
+        {
+            for reference in names(resource, plan) {
+                let key = local_id_key(&self.keys, &reference);
+                batch = batch.put(Table::LocalId, key, subject.0.to_vec());
+            }
+        }
+        Ok(batch)
+    }
+
+    /// Adds a leaf with an opening of its own.
+    pub(crate) fn leaf(&self, batch: Batch, leaf: &leaf::Leaf, subjects: &[Pseudonym]) -> Result<Batch> {
+        let plain = serde_json::to_vec(&leaf.opening).map_err(|_| Error::defect("an opening can't be written"))?;
+        let mut aad = vec![Table::Opening.tag()];
+        aad.extend_from_slice(&leaf.commitment);
+        let opening = self.vault.seal(&ids(subjects), &aad, &plain).map_err(|error| sealed(&error))?;
+        Ok(batch.put(Table::Opening, leaf.commitment.to_vec(), opening).put(
+            Table::LeafPending,
+            self.next_sequence().to_be_bytes().to_vec(),
+            leaf::leaf_bytes(&leaf.commitment).to_vec(),
+        ))
+    }
+
+    /// The rows of the search index that change: gained identifiers in, lost ones out.
+    async fn indexed(&self, drafts: &[Draft<'_>]) -> Result<Batch> {
+        let mut rows: std::collections::BTreeMap<Bytes, (Option<Bytes>, Vec<String>)> =
+            std::collections::BTreeMap::new();
+        for draft in drafts {
+            let gained = search::index_keys(&self.keys, draft.resource.resource_type(), draft.resource.tree().root());
+            let lost = if draft.plan.version > 1 { self.index_of_current(draft).await? } else { Vec::new() };
+            for (key, gains) in gained
+                .iter()
+                .map(|key| (key, true))
+                .chain(lost.iter().filter(|key| !gained.contains(key)).map(|key| (key, false)))
+            {
+                if !rows.contains_key(key) {
+                    let found = self.index_row(key.clone()).await?;
+                    rows.insert(key.clone(), (found.row, found.ids));
+                }
+                let Some((_, ids)) = rows.get_mut(key) else { continue };
+                ids.retain(|id| *id != draft.plan.id);
+                if gains {
+                    ids.push(draft.plan.id.clone());
+                }
+            }
+            if let Some((key, row)) = &draft.plan.relied_on {
+                // The identifier that was searched for need not be one that the resource carries.
+                if !rows.contains_key(key) {
+                    rows.insert(key.clone(), (row.clone(), Vec::new()));
+                }
+            }
+        }
+        let mut batch = Batch::new();
+        for (key, (read, ids)) in rows {
+            batch = batch.expect_read(Table::Index, key.clone(), read);
+            batch = if ids.is_empty() {
+                batch.delete(Table::Index, key)
+            } else {
+                let value = self.index_value(&key, &ids)?;
+                batch.put(Table::Index, key, value)
+            };
+        }
+        Ok(batch)
+    }
+
+    /// The rows of the index in which the version that is replaced stands.
+    async fn index_of_current(&self, draft: &Draft<'_>) -> Result<Vec<Bytes>> {
+        let Some(current) = self.read_version(&draft.plan.key, draft.plan.version - 1).await? else {
+            return Ok(Vec::new());
+        };
+        let tree = parse(&current.body)?;
+        Ok(search::index_keys(&self.keys, draft.resource.resource_type(), tree.root()))
+    }
+
+    /// Opens a version; none if there is none, or if its subjects' keys were destroyed.
+    ///
+    /// # Errors
+    /// An outage of the store; a defect if a row can't be opened though its keys are there.
+    pub async fn read_version(&self, key: &version::ResourceKey, number: u64) -> Result<Option<version::Version>> {
+        let row = self.store.read(Table::Version, &key.version(number)).await.map_err(|error| outage(&error))?;
+        let Some(row) = row else { return Ok(None) };
+        match self.vault.open(&key.aad(number), &row) {
+            Ok(plain) => version::decode(plain).map(Some),
+            Err(VaultError::Erased) => Ok(None),
+            Err(error) => Err(sealed(&error)),
+        }
+    }
+
+    /// Opens the current version; none if there is none.
+    ///
+    /// # Errors
+    /// As [`Recorder::read_version`].
+    pub async fn read_current(&self, resource_type: &str, id: &str) -> Result<Option<version::Version>> {
+        let key = version::ResourceKey::of(&self.keys, resource_type, id);
+        let head = self.store.read(Table::Resource, &key.head()).await.map_err(|error| outage(&error))?;
+        let Some(head) = head else { return Ok(None) };
+        self.read_version(&key, version::head_version(&head)?).await
+    }
+
+    fn answer(
+        &self,
+        answered: &Answered,
+        planned: &[Planned],
+        bodies: &[Bytes],
+        recorded_at: &str,
+        operation: &str,
+    ) -> Result<Answer> {
+        let checked = answered.staged().permitted().checked();
+        let normalized = checked.normalized();
+        let prefer = normalized.context().prefer;
+        let raw = |bytes: Vec<u8>| {
+            let text = String::from_utf8(bytes).map_err(|_| Error::defect("an answer is not UTF-8"))?;
+            serde_json::value::RawValue::from_string(text).map(Some).map_err(|_| Error::defect("an answer is not JSON"))
+        };
+        let mut entries = Vec::with_capacity(planned.len());
+        for (at, (plan, resource)) in planned.iter().zip(normalized.resources()).enumerate() {
+            let located = answered.upstream().and_then(|it| it.get(at));
+            let representation = prefer == Prefer::Representation && plan.write;
+            entries.push(EntryAnswer {
+                status: located.map_or(plan.status(), |it| it.status),
+                resource_type: resource.resource_type().to_string(),
+                id: plan.id.clone(),
+                version: located.and_then(|it| it.version.clone()).unwrap_or_else(|| plan.version.to_string()),
+                last_modified: located
+                    .and_then(|it| it.last_modified.clone())
+                    .unwrap_or_else(|| recorded_at.to_owned()),
+                resource: if representation { raw(bodies[at].to_vec())? } else { None },
+                outcome: if prefer == Prefer::Outcome {
+                    raw(sluice_fhir::outcome::to_json(checked.issues()))?
+                } else {
+                    None
+                },
+            });
+        }
+        let transaction = normalized.shape() == Shape::Transaction;
+        Ok(Answer { operation: operation.to_owned(), transaction, entries })
+    }
+
+    /// What the receipt of an operation is made of, sealed under the tenant's key: who sent it and where it stands.
+    fn receipt(&self, answer: &Answer, context: &crate::ingest::unit::Context) -> Result<Vec<u8>> {
+        let stands: Vec<_> =
+            answer.entries.iter().map(|entry| (&entry.resource_type, &entry.id, &entry.version)).collect();
+        let plain = serde_json::to_vec(&(&*context.caller.institution, stands))
+            .map_err(|_| Error::defect("a receipt can't be written"))?;
+        let mut aad = vec![Table::Operation.tag()];
+        aad.extend_from_slice(answer.operation.as_bytes());
+        self.vault.seal(&[], &aad, &plain).map_err(|error| sealed(&error))
+    }
+}
+
+/// Every subject of a unit once.
+fn everyone(permitted: &Permitted) -> Vec<Pseudonym> {
+    let mut everyone: Vec<_> = permitted.subjects().iter().flat_map(Subjects::pseudonyms).copied().collect();
+    everyone.extend(permitted.basis().iter().map(|basis| basis.subject));
+    everyone.sort_unstable();
+    everyone.dedup();
+    everyone
+}
+
+fn ids(pseudonyms: &[Pseudonym]) -> Vec<[u8; 32]> {
+    pseudonyms.iter().map(|it| it.0).collect()
+}
+
+fn consents(resources: &[Resource], permitted: &Permitted) -> Vec<Pseudonym> {
+    let of_consents = resources.iter().zip(permitted.subjects()).filter(|(it, _)| &**it.resource_type() == "Consent");
+    of_consents.flat_map(|(_, subjects)| subjects.pseudonyms()).copied().collect()
+}
+
+/// The references by which callers may mean this Patient later: by its id here, by the id that it came with, by its
+/// `fullUrl`.
+fn names(resource: &Resource, plan: &Planned) -> Vec<String> {
+    let mut names = vec![format!("Patient/{}", plan.id)];
+    if let Some(carried) = resource.tree().root().member("id").and_then(Node::as_str) {
+        names.push(format!("Patient/{carried}"));
+    }
+    // An urn:uuid is a name within its Bundle only.
+    names.extend(resource.full_url().filter(|url| url.starts_with("http")).map(ToString::to_string));
+    names.dedup();
+    names
+}
+
+fn parse(body: &Bytes) -> Result<Tree> {
+    Tree::parse(body.clone(), &tree::Limits::default()).map_err(|_| Error::defect("a stored resource is not JSON"))
+}
+
+fn digest(body: &Bytes) -> Result<Digest> {
+    Ok(sluice_fhir::canonical::digest(parse(body)?.root()))
+}
+
+/// An instant as FHIR writes it: milliseconds, UTC.
+pub fn instant(at: OffsetDateTime) -> String {
+    let at = at.to_offset(time::UtcOffset::UTC);
+    format!(
+        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z",
+        at.year(),
+        u8::from(at.month()),
+        at.day(),
+        at.hour(),
+        at.minute(),
+        at.second(),
+        at.millisecond()
+    )
+}
+
+pub(crate) fn outage(error: &StoreError) -> Error {
+    Error::outage(Peer::Store, Duration::from_secs(1), format!("read: {error}"))
+}
+
+pub(crate) fn uncommitted(error: &CommitError) -> Error {
+    match error {
+        CommitError::TooLarge => Error::defect("a batch is larger than the store takes"),
+        error => Error::outage(Peer::Store, Duration::from_secs(5), format!("commit: {error}")),
+    }
+}
+
+pub(crate) fn sealed(error: &VaultError) -> Error {
+    Error::outage(Peer::Store, Duration::from_secs(5), format!("vault: {error}"))
+}
