@@ -27,4 +27,5 @@ pub mod publish; // Events are decided on again and sent.
 pub mod disclose; // A question on its way back.
 
 pub mod gateway; // The order of all of it, and nothing else.
+pub mod serve; // The faces: HTTP requests become calls of the gateway.
 pub mod cli; // One file per command.

@@ -1,0 +1,32 @@
+//! The admin port: `/livez`, `/readyz`, `/startupz`, `/metrics`.
+//!
+//! Takes: GET requests. Gives: how the process is, for probes and for Prometheus. Never: anything of a record.
+
+use std::sync::Arc;
+
+use http::{HeaderValue, Method, Request, StatusCode};
+use hyper::body::Incoming;
+
+use super::respond::{Reply, reply};
+use crate::observe::Observer;
+
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const OPENMETRICS: HeaderValue = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+
+/// Answers a request on the admin port.
+pub fn answer(observer: &Arc<Observer>, request: &Request<Incoming>) -> Reply {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return reply(StatusCode::METHOD_NOT_ALLOWED, TEXT, "GET\n");
+    }
+    let probe = |well: Result<(), String>| match well {
+        Ok(()) => reply(StatusCode::OK, TEXT, "ok\n"),
+        Err(why) => reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{why}\n")),
+    };
+    match request.uri().path() {
+        "/livez" => probe(Ok(())),
+        "/readyz" => probe(observer.ready()),
+        "/startupz" => probe(observer.started()),
+        "/metrics" => reply(StatusCode::OK, OPENMETRICS, observer.scrape()),
+        _ => reply(StatusCode::NOT_FOUND, TEXT, "not found\n"),
+    }
+}

@@ -1,0 +1,210 @@
+//! Serve: everything is built, bound, served and drained.
+//!
+//! Takes: [`Config`]. Gives: a running [`Server`]. Never: binds a port before everything else is built; answers before
+//! it is ready.
+
+pub mod admin;
+pub mod build;
+pub mod fhir;
+pub mod respond;
+mod stream;
+pub mod tls;
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Request;
+use hyper::body::Incoming;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tower::{BoxError, ServiceBuilder, ServiceExt as _};
+
+use self::fhir::Face;
+use self::respond::{Reply, failure};
+use crate::config::{self, Config};
+use crate::error::{Error, Peer};
+use crate::gateway::Gateway;
+use crate::ingest::caller::{Callers, Credential};
+use crate::ingest::listen::{self, Listener};
+use crate::ingest::unit::Caller;
+use crate::ingest::{body, units};
+use crate::observe::{Condition, Observer};
+use crate::store::spool::Spools;
+
+/// Bytes a second below which a body comes too slowly.
+const RATE_MIN: u64 = 512;
+
+/// Bytes of the head of a request.
+const HEADER_BYTES_MAX: usize = 64 * 1024;
+
+/// A gateway that serves.
+pub struct Server {
+    /// Where `/fhir` is served.
+    pub fhir: SocketAddr,
+    /// Where the probes and metrics are served.
+    pub admin: SocketAddr,
+    drain: watch::Sender<bool>,
+    observer: Arc<Observer>,
+    tasks: JoinSet<()>,
+}
+
+/// Why a gateway did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address could not be bound.
+    #[error("{address}: {source}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A file that the settings name is not what it should be.
+    #[error("{0}")]
+    Settings(String),
+    /// TLS could not be set up.
+    #[error(transparent)]
+    Tls(#[from] tls::TlsError),
+}
+
+/// The callers that the settings list.
+///
+/// # Errors
+/// [`StartError::Settings`] for a token file that can't be used.
+pub fn callers(settings: &[config::Caller]) -> Result<Callers, StartError> {
+    let table = settings.iter().map(|it| {
+        let credential = match &it.credential {
+            config::Credential::CertificateCommonName(name) => Credential::CommonName(name.clone()),
+            config::Credential::CertificateSha256(hash) => Credential::CertificateSha256(*hash),
+            config::Credential::TokenSha256(file) => Credential::BearerSha256(token_hash(file)?),
+        };
+        let caller = Caller {
+            institution: it.institution.as_str().into(),
+            device: None,
+            roles: it.roles.clone().into(),
+            purpose: Some(it.purpose.as_str().into()),
+        };
+        Ok((credential, caller))
+    });
+    table.collect::<Result<_, _>>().map(Callers::new)
+}
+
+fn token_hash(file: &config::SecretFile) -> Result<[u8; 32], StartError> {
+    let error = || StartError::Settings(format!("{}: expected 64 hexadecimal digits", file.path().display()));
+    let secret = file.read().map_err(|_| error())?;
+    let text = secret.expose_str().map(str::trim).filter(|it| it.len() == 64 && it.is_ascii()).ok_or_else(error)?;
+    let mut hash = [0; 32];
+    for (at, byte) in hash.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&text[2 * at..2 * at + 2], 16).map_err(|_| error())?;
+    }
+    Ok(hash)
+}
+
+impl Server {
+    /// Binds and serves what was built.
+    ///
+    /// # Errors
+    /// [`StartError`], with nothing left bound.
+    pub async fn start(
+        config: &Config,
+        gateway: Arc<Gateway>,
+        spools: Spools,
+        metadata: bytes::Bytes,
+        observer: Arc<Observer>,
+    ) -> Result<Self, StartError> {
+        let callers = Arc::new(callers(&config.callers)?);
+        let tls = config.listen.tls.as_ref().map(tls::server).transpose()?;
+        let fhir_tcp = bind(config.listen.fhir).await?;
+        let admin_tcp = bind(config.listen.admin).await?;
+        let local =
+            |tcp: &TcpListener, address| tcp.local_addr().map_err(|source| StartError::Bind { address, source });
+        let (fhir, admin) = (local(&fhir_tcp, config.listen.fhir)?, local(&admin_tcp, config.listen.admin)?);
+        let (drain, draining) = watch::channel(false);
+        let limits = &config.limits;
+        let connection = listen::Limits {
+            connections_max: limits.connections_max,
+            handshake: limits.header_timeout,
+            header: limits.header_timeout,
+            header_bytes_max: HEADER_BYTES_MAX,
+            streams_max: 100,
+            drain: config.listen.drain_timeout,
+        };
+        let face = Arc::new(Face {
+            gateway,
+            callers: Arc::clone(&callers),
+            body: body::Limits {
+                bytes_max: limits.body_bytes_max,
+                idle: limits.idle_timeout,
+                whole: limits.request_timeout,
+                rate_min: RATE_MIN,
+            },
+            units: units::Limits {
+                resource_bytes_max: limits.resource_bytes_max,
+                transaction_bytes_max: limits.transaction_memory_max,
+                entries_max: limits.entries_max,
+                depth_max: limits.depth_max,
+            },
+            spools,
+            base: config.tenant.base_url.as_str().into(),
+            metadata,
+            stream_width: limits.concurrency_max.clamp(1, 64),
+            unit_timeout: limits.request_timeout,
+        });
+        let mut tasks = JoinSet::new();
+        let service = layered(face, limits.concurrency_max, Arc::clone(&observer));
+        let listener = Listener { tcp: fhir_tcp, tls, callers, limits: connection };
+        tasks.spawn(listen::serve(listener, service, draining.clone()));
+        let for_admin = Arc::clone(&observer);
+        let service = tower::service_fn(move |request: Request<Incoming>| {
+            let reply = admin::answer(&for_admin, &request);
+            async move { Ok::<_, Infallible>(reply) }
+        });
+        let listener = Listener { tcp: admin_tcp, tls: None, callers: Arc::default(), limits: connection };
+        tasks.spawn(listen::serve(listener, service, draining));
+        observer.set_started();
+        Ok(Self { fhir, admin, drain, observer, tasks })
+    }
+
+    /// Takes no new work, lets work in flight end within the limit, and returns when nothing runs any more.
+    pub async fn drain(mut self) {
+        self.observer.set(Condition::Drain, Err("draining".to_owned()));
+        // Nobody listens any more only if everything has ended already.
+        let _ = self.drain.send(true);
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|source| StartError::Bind { address, source })
+}
+
+/// The layers at the socket, where types do not change: load is shed before it queues, and a queue is never longer
+/// than what is worked on.
+fn layered(
+    face: Arc<Face>,
+    concurrency_max: usize,
+    observer: Arc<Observer>,
+) -> impl tower::Service<Request<Incoming>, Response = Reply, Error = Infallible, Future: Send> + Clone + Send + 'static
+{
+    let inner = ServiceBuilder::new().load_shed().concurrency_limit(concurrency_max).service_fn(
+        move |request: Request<Incoming>| {
+            let face = Arc::clone(&face);
+            async move { Ok::<_, Infallible>(face.answer(request).await) }
+        },
+    );
+    tower::service_fn(move |request: Request<Incoming>| {
+        let (inner, observer) = (inner.clone(), Arc::clone(&observer));
+        async move {
+            let answered: Result<Reply, BoxError> = inner.oneshot(request).await;
+            Ok(answered.unwrap_or_else(|_| shed(&observer)))
+        }
+    })
+}
+
+fn shed(observer: &Observer) -> Reply {
+    observer.metrics().shed.inc();
+    failure(&Error::outage(Peer::Capacity, Duration::from_secs(1), "at the limit of requests"))
+}
