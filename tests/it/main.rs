@@ -1,7 +1,6 @@
 //! The integration tests: one binary, a module for each suite.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, its helpers too")]
 
-mod broker;
-mod rabbit;
+mod admit;
+mod rig;
 mod store;
-mod tidy;
