@@ -41,6 +41,12 @@ impl Writer {
         self.u8(length).fixed(&bytes[..usize::from(length)])
     }
 
+    /// Bytes under a four-byte length; what is written this way is far below 4 GiB.
+    pub(crate) fn long(&mut self, bytes: &[u8]) -> &mut Self {
+        self.0.extend_from_slice(&u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_be_bytes());
+        self.fixed(bytes)
+    }
+
     pub(crate) fn finish(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.0)
     }
@@ -82,6 +88,16 @@ impl<'b> Reader<'b> {
     pub(crate) fn short(&mut self) -> Result<&'b [u8], Malformed> {
         let length = self.u8()?;
         self.take(usize::from(length))
+    }
+
+    pub(crate) fn long(&mut self) -> Result<&'b [u8], Malformed> {
+        let length = u32::from_be_bytes(self.array()?);
+        self.take(usize::try_from(length).map_err(|_| Malformed::TooLong)?)
+    }
+
+    /// All that is left.
+    pub(crate) fn rest(&self) -> &'b [u8] {
+        self.0
     }
 
     /// Nothing may follow the last field.

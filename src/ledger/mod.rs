@@ -9,11 +9,18 @@
 //! [`Ledger::outcome`]. And finality is asymmetric: a revocation is honoured when it is seen, a grant when it is final.
 
 mod codec;
+pub mod embedded;
+mod entry;
 pub mod error;
 mod ids;
+pub mod keyring;
+pub mod proof;
 pub mod records;
+pub mod root;
 pub mod rules;
 pub mod signature;
+mod state;
+pub mod subjects;
 mod types;
 
 use std::time::Duration;
@@ -21,12 +28,14 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 
+pub use embedded::{Embedded, Known, Options};
 pub use error::{Authority, Breach, LedgerError, Malformed, Rejection};
+pub use proof::Trust;
 pub use records::{
     Anchor, Approval, Device, DeviceKind, FiledBy, Institution, Name, OpId, Operation, Origin, Pseudonym, Role,
     SignedOp, Standing, SubjectRecord, SubjectState, Timestamp,
 };
-pub use signature::{PublicKey, Signature, Signer};
+pub use signature::{PublicKey, SignFailed, Signature, Signer};
 pub use types::{
     Assurance, Caps, Change, Cursor, Finality, FinalityModel, Head, Outcome, Position, Proof, Receipt, Snapshot, Ticket,
 };
@@ -50,7 +59,7 @@ pub trait Ledger: Send + Sync + 'static {
     ) -> BoxFuture<'a, Result<Snapshot, LedgerError>>;
 
     /// A proof of presence (a revocation included) or absence of `subject` under a final head that is not before
-    /// `at`. It verifies offline by `proof::verify_subject`.
+    /// `at`. It verifies offline by [`proof::verify_subject`].
     fn prove<'a>(&'a self, subject: &'a Pseudonym, at: &'a Head) -> BoxFuture<'a, Result<Proof, LedgerError>>;
 
     /// Submits operations, in order; one ticket for each. An operation that was committed before gives its first
@@ -68,6 +77,6 @@ pub trait Ledger: Send + Sync + 'static {
     /// Anchors a gateway's checkpoint, signed by the key that this adapter was given, and waits until it is final.
     ///
     /// Idempotent by (origin, beat): the same anchor gives a receipt again. A smaller size, a second root of one size
-    /// or another checkpoint for a beat is rejected. The receipt verifies offline by `proof::verify_anchor`.
+    /// or another checkpoint for a beat is rejected. The receipt verifies offline by [`proof::verify_anchor`].
     fn anchor<'a>(&'a self, anchor: &'a Anchor) -> BoxFuture<'a, Result<Receipt, LedgerError>>;
 }

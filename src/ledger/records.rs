@@ -147,17 +147,12 @@ impl SubjectRecord {
     /// Most keys of one patient.
     pub const KEYS_MAX: usize = 8;
 
-    /// The canonical bytes of the operation that puts this record; the prefix map commits to them.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let mut out = Writer::new();
-        write_subject(self, &mut out);
-        out.finish()
-    }
-
-    /// What the prefix map holds under the pseudonym: SHA-256 of the record's bytes. The map's leaf hash puts its own
-    /// prefix before it.
+    /// What the prefix map holds under the pseudonym: SHA-256 of the canonical operation that puts this record, with
+    /// zeros for the pseudonym, which the map's own leaf commits to.
     pub fn value_hash(&self) -> [u8; 32] {
-        Sha256::digest(self.to_bytes()).into()
+        let mut out = Writer::new();
+        write_subject(&Self { pseudonym: Pseudonym([0; 32]), ..self.clone() }, &mut out);
+        Sha256::digest(out.finish()).into()
     }
 }
 

@@ -172,6 +172,21 @@ impl Cursor {
     }
 }
 
+impl Cursor {
+    /// Before the change at `height` of a ledger that counts by height alone.
+    pub(crate) fn at(height: u64) -> Self {
+        Self(height.to_be_bytes().to_vec())
+    }
+
+    /// What [`Self::at`] was given; the start is 0.
+    pub(crate) fn height(&self) -> Result<u64, Malformed> {
+        if self.0.is_empty() {
+            return Ok(0);
+        }
+        self.0.as_slice().try_into().map(u64::from_be_bytes).map_err(|_| Malformed::Range)
+    }
+}
+
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {

@@ -1,0 +1,175 @@
+//! The embedded ledger: group commit against the disk's own speed, memory per subject, time of a look-up.
+//!
+//! `cargo bench --bench ledger [-- SUBJECTS]`.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a bench prints, and fails by panicking")]
+#![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "figures for people")]
+
+use std::fs::{self, File};
+use std::hint::black_box;
+use std::io::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+use sluice::ledger::subjects::Subjects;
+use sluice::ledger::{
+    Embedded, FiledBy, Institution, Ledger, Name, Operation, Options, Origin, Outcome, Pseudonym, PublicKey, Role,
+    SignFailed, SignedOp, Signer, Standing, SubjectRecord, SubjectState,
+};
+
+const BATCH: usize = 256;
+const BATCHES: usize = 200;
+
+struct Key(Ed25519KeyPair);
+
+impl Signer for Key {
+    fn public_key(&self) -> PublicKey {
+        PublicKey::Ed25519(self.0.public_key().as_ref().try_into().unwrap())
+    }
+
+    fn sign(&self, message: &[u8]) -> Result<[u8; 64], SignFailed> {
+        self.0.sign(message).as_ref().try_into().map_err(|_| SignFailed)
+    }
+}
+
+fn key(seed: u8) -> Arc<Key> {
+    Arc::new(Key(Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap()))
+}
+
+fn house() -> Name {
+    Name::parse("hospital.example").unwrap()
+}
+
+/// Uniform, as an HMAC is.
+fn pseudonym(n: u64) -> Pseudonym {
+    Pseudonym(sluice_merkle::tree::leaf_hash(&n.to_be_bytes()))
+}
+
+fn record(n: u64) -> SubjectRecord {
+    SubjectRecord {
+        pseudonym: pseudonym(n),
+        version: 1,
+        state: SubjectState::Active,
+        consent_root: pseudonym(n ^ u64::MAX).0,
+        keys: Vec::new(),
+        filed_by: FiledBy::Attested(house()),
+    }
+}
+
+fn main() {
+    let subjects = std::env::args().find_map(|argument| argument.parse().ok()).unwrap_or(1_000_000);
+    memory(subjects);
+    let folder = tempfile::tempdir_in(".").unwrap();
+    commit(folder.path());
+}
+
+/// Batches of signed operations, one submission after another, beside the same bytes written and synced by hand.
+fn commit(folder: &Path) {
+    let mut options = Options::new(folder.join("ledger"), Origin::parse("consortium.example/ledger").unwrap(), key(1));
+    options.beat = Duration::from_secs(1);
+    Embedded::create(&options, key(2).public_key()).unwrap();
+    let ledger = Embedded::open(&options).unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let master = key(3);
+    let institution = Institution {
+        id: house(),
+        version: 1,
+        standing: Standing::Admitted,
+        roles: vec![Role::Hospital],
+        attests: true,
+        master: master.public_key(),
+    };
+    let admission = Operation::Institution(institution).sign(&options.ledger, &[key(2).as_ref()]).unwrap();
+    runtime.block_on(ledger.submit(&[admission])).unwrap();
+    let op = |n| Operation::Subject(record(n as u64)).sign(&options.ledger, &[master.as_ref()]).unwrap();
+    let ops: Vec<SignedOp> = (0..BATCHES * BATCH).map(op).collect();
+    let batches: Vec<&[SignedOp]> = ops.chunks(BATCH).collect();
+    let bytes = ops.iter().map(|op| op.to_bytes().len() + 26).sum::<usize>() / BATCHES;
+
+    // In slices, turn about, so that both see the same disk.
+    let mut raw = File::create(folder.join("raw")).unwrap();
+    let chunk = vec![7_u8; bytes];
+    let (mut floor, mut one, mut many, mut verify) = (Vec::new(), Vec::new(), Vec::new(), Duration::ZERO);
+    for slice in batches.chunks(8) {
+        for _ in slice {
+            let start = Instant::now();
+            raw.write_all(&chunk).unwrap();
+            raw.sync_data().unwrap();
+            floor.push(start.elapsed());
+        }
+        let (serial, together) = slice.split_at(4);
+        for batch in serial {
+            let start = Instant::now();
+            let tickets = runtime.block_on(ledger.submit(batch)).unwrap();
+            one.push(start.elapsed());
+            assert!(tickets.iter().all(|ticket| matches!(ticket.outcome, Outcome::Committed(_))));
+            let start = Instant::now();
+            for op in *batch {
+                black_box(op.verify(&options.ledger)).unwrap();
+            }
+            verify += start.elapsed();
+        }
+        let start = Instant::now();
+        runtime.block_on(futures_util::future::join_all(together.iter().map(|batch| ledger.submit(batch))));
+        many.push(start.elapsed() / 4);
+    }
+    let signatures = verify / one.len() as u32;
+    let (floor, one, many) = (median(floor), median(one), median(many));
+    let apart = one.saturating_sub(signatures);
+    println!("group commit, {BATCH} operations of {} bytes, medians per batch:", bytes / BATCH);
+    println!("  raw write and fdatasync         {floor:>10.1?}");
+    println!("  submit, signatures included     {one:>10.1?}  {:.2} of raw", ratio(floor, one));
+    println!("  {BATCH} signature checks alone     {signatures:>10.1?}");
+    println!("  submit, signatures apart        {apart:>10.1?}  {:.2} of raw", ratio(floor, apart));
+    println!("  four submissions at once, each  {many:>10.1?}  {:.2} of raw", ratio(floor, many));
+    drop(ledger);
+    let start = Instant::now();
+    let ledger = Embedded::open(&options).unwrap();
+    let each = ledger.index_bytes() as f64 / ops.len() as f64;
+    println!("replay of {} operations {:.1?}; the index holds {each:.1} bytes each", ops.len(), start.elapsed());
+}
+
+/// Subject records in the prefix map, counted by what the process gained.
+fn memory(count: u64) {
+    let before = resident_bytes();
+    let mut subjects = Subjects::new();
+    let start = Instant::now();
+    for from in (0..count).step_by(10_000) {
+        subjects.update((from..count.min(from + 10_000)).map(record));
+    }
+    let put = start.elapsed() / count as u32;
+    let held = resident_bytes().saturating_sub(before) as f64 / count as f64;
+    println!("{count} subjects: {held:.1} bytes each all in, put in {put:.1?} each");
+    let wanted: Vec<_> = (0..count).step_by(7).map(|n| pseudonym(n.wrapping_mul(7919) % count)).collect();
+    let start = Instant::now();
+    for subject in &wanted {
+        black_box(subjects.version(subject)).unwrap();
+    }
+    println!("look-up of version and state  {:.1?}", start.elapsed() / wanted.len() as u32);
+    let start = Instant::now();
+    for subject in &wanted {
+        black_box(subjects.get(subject)).unwrap();
+    }
+    println!("look-up of the whole record   {:.1?}", start.elapsed() / wanted.len() as u32);
+    let start = Instant::now();
+    for subject in wanted.iter().take(1000) {
+        black_box(subjects.prove(subject));
+    }
+    println!("proof under the map           {:.1?}", start.elapsed() / 1000);
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    times[times.len() / 2]
+}
+
+fn ratio(floor: Duration, it: Duration) -> f64 {
+    floor.as_secs_f64() / it.as_secs_f64()
+}
+
+/// Linux: the second field of statm, in pages of 4 KiB.
+fn resident_bytes() -> u64 {
+    let statm = fs::read_to_string("/proc/self/statm").unwrap();
+    statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
+}
