@@ -2,6 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, its helpers too")]
 
 mod admit;
+mod broker;
 mod ledger;
+mod rabbit;
 mod rig;
 mod store;
+mod tidy;

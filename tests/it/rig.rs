@@ -28,7 +28,7 @@ fhir = "127.0.0.1:0"
 admin = "127.0.0.1:0"
 [[caller]]
 institution = "hospital-a"
-token_sha256_file = "token"
+bearer_token_sha256_file = "token"
 roles = ["AUT"]
 purpose = "TREAT"
 [store]

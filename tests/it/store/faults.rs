@@ -145,3 +145,33 @@ fn closing_writes_what_is_queued() {
         assert!(store.read(Table::Meta, &[99]).await.unwrap().is_some());
     });
 }
+
+/// The engine cuts its journal where it cannot read on. Where that would lose what was acknowledged, nothing opens.
+#[test]
+fn a_journal_that_lost_rows_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    super::runtime().block_on(async {
+        let store = super::embedded(dir.path());
+        for n in ["first", "second", "third"] {
+            store.commit(put(n)).await.unwrap();
+        }
+    });
+    let files = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
+    let journal = files.filter(|path| path.extension().is_some_and(|kind| kind == "jnl")).last().unwrap();
+    let good = std::fs::read(&journal).unwrap();
+    let end = good.windows(5).rposition(|window| window == b"third").unwrap();
+    // A crash in the middle of a fourth group that nobody was told of: cut, and the store opens.
+    let used = good.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    std::fs::write(&journal, [&good[..used], &good[..40]].concat()).unwrap();
+    drop(super::embedded(dir.path()));
+    // The third group cut in two; then a tag in it that means nothing.
+    std::fs::write(&journal, &good[..end - 8]).unwrap();
+    let refused = Embedded::open(&super::small(dir.path())).err();
+    assert!(matches!(refused, Some(OpenError::Lost { groups: 1, .. })), "{refused:?}");
+    std::fs::remove_file(dir.path().join("acknowledged")).unwrap();
+    super::runtime().block_on(async {
+        let store = super::embedded(dir.path());
+        assert_eq!(both(&store, "second").await, (true, true));
+        assert_eq!(both(&store, "third").await, (false, false));
+    });
+}

@@ -7,14 +7,14 @@ use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use sluice::store::{Batch, Direction, KeyRange, Table};
 
-const DIR: &str = "SLUICE_TEST_STORE_KILL_DIR";
+use super::child;
+
 const ROWS: u64 = 5;
 const ROUNDS: u32 = 25;
 
@@ -29,9 +29,8 @@ fn key(n: u64, row: u64) -> Vec<u8> {
 }
 
 #[test]
-#[expect(clippy::disallowed_methods, reason = "the variable is how the parent speaks to its child")]
 fn child() {
-    let Some(dir) = std::env::var_os(DIR) else { return };
+    let Some(dir) = child::directory() else { return };
     super::runtime().block_on(async {
         let store = super::embedded(Path::new(&dir));
         let last = store.scan(Table::Leaf, KeyRange::all(), 1, Direction::Down).await.unwrap();
@@ -66,12 +65,7 @@ fn what_was_acknowledged_survives() {
     let dir = tempfile::tempdir().unwrap();
     let mut acknowledged = BTreeSet::new();
     for round in 0..ROUNDS {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "store::kill::child", "--nocapture"])
-            .env(DIR, dir.path())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = child::start("store::kill::child", dir.path());
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         // Some rounds are killed while they recover, most of them while they write.
         let wait = Duration::from_micros(RandomState::new().hash_one(round) % 120_000);

@@ -6,9 +6,12 @@ use std::sync::Arc;
 use sluice::store::Store;
 use sluice::store::embedded::{Embedded, Options};
 
+mod child;
 mod conformance;
 mod faults;
+mod keystore;
 mod kill;
+mod memory;
 mod model;
 
 /// Opens the store that a case works on; each call after the first opens it again, once the first is dropped.
