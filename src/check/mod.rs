@@ -3,6 +3,11 @@
 //! Takes: [`Normalized`] and the rules. Gives: [`Checked`], whose existence proves that no issue of severity error was
 //! found; it carries the issues of lesser severity. Never: stops at the first issue; changes anything.
 
+mod rules;
+mod site;
+
+pub use rules::{Rules, RulesError};
+
 use sluice_fhir::outcome::{Issue, Severity};
 
 use crate::error::{Error, Refusal, Result};
@@ -13,16 +18,6 @@ use crate::normalize::Normalized;
 pub struct Checked {
     normalized: Normalized,
     issues: Vec<Issue>,
-}
-
-/// The rules: FHIR R4's own, and the site's.
-#[derive(Debug, Default)]
-pub struct Rules {}
-
-impl Rules {
-    fn issues(&self, _resource: sluice_fhir::tree::Node<'_>) -> Vec<Issue> {
-        Vec::new()
-    }
 }
 
 /// Checks a unit.

@@ -1,3 +1,4 @@
 //! The commands: one file each, thin. Parse arguments, call the library, print.
 
 pub mod config;
+pub mod package;

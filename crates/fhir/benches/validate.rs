@@ -1,6 +1,11 @@
 //! What checking costs: Synthea's Bundles of 30 patients, in CPU time of one thread. `cargo bench -p sluice-fhir --bench validate`
 //! prints resources and megabytes per CPU second, with parsing and without, and the growth from small Bundles to large.
-#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::cast_precision_loss, reason = "a bench fails by panicking and prints its result")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::cast_precision_loss,
+    reason = "a bench fails by panicking and prints its result"
+)]
 
 use std::io::Read as _;
 use std::time::Instant;
@@ -46,7 +51,11 @@ fn main() {
         alone = alone.min(cpu() - start);
     }
     let report = |what: &str, seconds: f64| {
-        println!("{what}: {:.0} resources/CPU-s, {:.0} MB/CPU-s", resources as f64 / seconds, bytes as f64 / 1e6 / seconds);
+        println!(
+            "{what}: {:.0} resources/CPU-s, {:.0} MB/CPU-s",
+            resources as f64 / seconds,
+            bytes as f64 / 1e6 / seconds
+        );
     };
     println!("{} Bundles, {resources} resources, {:.1} MB", bundles.len(), bytes as f64 / 1e6);
     report("parse and validate", with_parse);
