@@ -8,6 +8,8 @@ mod site;
 
 pub use rules::{Rules, RulesError};
 
+use std::collections::HashMap;
+
 use sluice_fhir::outcome::{Issue, Severity};
 
 use crate::error::{Error, Refusal, Result};
@@ -25,9 +27,16 @@ pub struct Checked {
 /// # Errors
 /// 422 with every issue found, if one of them is an error.
 pub fn unit(normalized: Normalized, rules: &Rules) -> Result<Checked> {
+    // What a reference within the unit points to, so that its type can be held against the element's targets.
+    let types: HashMap<&str, &str> = normalized
+        .resources()
+        .iter()
+        .filter_map(|resource| Some((&**resource.full_url()?, &**resource.resource_type())))
+        .collect();
+    let resolve = |reference: &str| types.get(reference).copied();
     let mut issues = Vec::new();
     for resource in normalized.resources() {
-        let found = rules.issues(resource.tree().root());
+        let found = rules.issues_in(resource.tree().root(), Some(&resolve));
         issues.extend(found.into_iter().map(|issue| resource.place().relocate(issue)));
     }
     if issues.iter().any(|issue| matches!(issue.severity, Severity::Error | Severity::Fatal)) {

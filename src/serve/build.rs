@@ -46,6 +46,7 @@ pub async fn build(config: &Config) -> Result<Built, StartError> {
         pseudonyms: Pseudonyms::new(keys, tenant, Vec::new()),
         upstream: None,
     };
-    let gateway = Gateway { mappings: Mappings::default(), rules: Rules::default(), door, recorder };
+    let rules = Rules::new(&config.check).map_err(|error| settings(&error))?;
+    let gateway = Gateway { mappings: Mappings::default(), rules, door, recorder };
     Ok(Built { gateway: Arc::new(gateway), spools: opened.spools })
 }
