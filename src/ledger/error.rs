@@ -5,6 +5,10 @@
 use std::time::Duration;
 
 use super::ids::{OpId, Timestamp};
+use crate::error::{Error, Peer, Refusal};
+
+/// When to come again where the ledger did not say.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The classes of failure. The class, not the text, decides what a caller does.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -200,5 +204,33 @@ impl From<Breach> for LedgerError {
 impl From<std::io::Error> for LedgerError {
     fn from(error: std::io::Error) -> Self {
         Self::Storage(error.to_string())
+    }
+}
+
+/// How a stage tells it on. What the ledger decided is final for the sender; everything else is an outage of the
+/// ledger, an integrity error too: who stops using a ledger serves nobody by it, and never grants.
+impl From<LedgerError> for Error {
+    fn from(error: LedgerError) -> Self {
+        let text = error.to_string();
+        match error {
+            LedgerError::Rejected(rejection) => {
+                let refusal = match rejection {
+                    Rejection::Conflict { .. } | Rejection::AnchorRegression { .. } => Refusal::Conflict,
+                    Rejection::BadSignature | Rejection::NotAuthorised(_) | Rejection::Expired { .. } => {
+                        Refusal::Forbidden
+                    }
+                    Rejection::Malformed(_) => Refusal::Malformed,
+                    Rejection::Unsupported(_) => Refusal::Invalid,
+                };
+                Self::refusal(refusal, "ledger.rejected", text)
+            }
+            LedgerError::Unavailable { retry_after, .. } => {
+                Self::outage(Peer::Ledger, retry_after.unwrap_or(RETRY_AFTER), text)
+            }
+            LedgerError::Ambiguous { .. }
+            | LedgerError::Stale { .. }
+            | LedgerError::Integrity(_)
+            | LedgerError::Storage(_) => Self::outage(Peer::Ledger, RETRY_AFTER, text),
+        }
     }
 }

@@ -21,6 +21,8 @@ pub mod rules;
 pub mod signature;
 mod state;
 pub mod subjects;
+#[cfg(test)]
+mod tests;
 mod types;
 
 use std::time::Duration;
