@@ -3,6 +3,7 @@
 
 mod admit;
 mod broker;
+mod consent;
 mod ledger;
 mod rabbit;
 mod rig;

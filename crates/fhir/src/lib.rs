@@ -6,6 +6,7 @@
 pub mod bundle;
 pub mod canonical;
 pub mod compartment;
+pub mod datetime;
 pub mod definitions;
 pub mod edit;
 pub mod outcome;

@@ -1,0 +1,195 @@
+//! Whose record it is: every patient in whose compartment it stands (CompartmentDefinition/patient).
+//!
+//! A type that can't be about a patient needs no consent, unless it refers to one all the same. A record that should
+//! name a patient and does not, names it without a reference, or names what can't be resolved, is never permitted.
+
+use sluice_fhir::tree::Node;
+
+use super::{Kind, Reader, Type, identity};
+use crate::consent::codes::{Key, unversioned};
+
+/// Whose a record is.
+#[derive(Clone, Debug)]
+pub enum Subjects {
+    /// It can't be about a patient: no consent is needed.
+    NotNeeded,
+    /// It is about these, at least one; it needs the consent of all.
+    Patients(Vec<Subject>),
+    /// It should name a patient and does not, or names one without a reference.
+    Unnamed,
+    /// It names what can't be resolved: a conditional reference, or one into a document that lacks it.
+    Unresolvable,
+    /// R4 knows no such type.
+    UnknownType,
+}
+
+/// One patient.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Subject {
+    reference: Box<str>,
+    names: Vec<Key>,
+}
+
+impl Subject {
+    /// The reference as the record has it, without a version.
+    pub fn reference(&self) -> &str {
+        &self.reference
+    }
+
+    /// Keys of all references that mean this patient.
+    pub fn names(&self) -> &[Key] {
+        &self.names
+    }
+
+    fn new(reference: &str, other: Option<String>) -> Self {
+        let mut names = vec![Key::reference(reference)];
+        names.extend(other.map(|other| Key::reference(&other)));
+        Self { reference: unversioned(reference).into(), names }
+    }
+}
+
+pub(super) fn of(
+    resource: Node<'_>,
+    full_url: Option<&str>,
+    shape: Option<&Type>,
+    reader: &Reader<'_, '_>,
+) -> Subjects {
+    let Some(shape) = shape else { return Subjects::UnknownType };
+    let mut found = Found::default();
+    if shape.name == "Patient" {
+        let urn = full_url.filter(|url| url.starts_with("urn:"));
+        match (identity(resource), urn) {
+            (Some(identity), urn) => found.patients.push(Subject::new(&identity, urn.map(Into::into))),
+            (None, Some(urn)) => found.patients.push(Subject::new(urn, None)),
+            (None, None) => found.unresolvable = true,
+        }
+    }
+    found.compartment(resource, shape, reader, true);
+    for contained in resource.find(&["contained"]) {
+        if let Some(shape) = contained.resource_type().and_then(super::table::of) {
+            // A contained resource need not name whom its container names.
+            found.compartment(contained, shape, reader, false);
+        }
+    }
+    if shape.kind != Kind::Compartment {
+        found.anywhere(resource, reader);
+    }
+    found.judge(shape.kind)
+}
+
+#[derive(Default)]
+struct Found {
+    patients: Vec<Subject>,
+    unnamed: bool,
+    unresolvable: bool,
+}
+
+impl Found {
+    fn compartment(&mut self, resource: Node<'_>, shape: &Type, reader: &Reader<'_, '_>, is_outer: bool) {
+        for element in shape.subjects.iter().flat_map(|path| resource.find(path)) {
+            self.element(element, reader, is_outer);
+        }
+        for element in shape.participants.iter().flat_map(|path| resource.find(path)) {
+            self.element(element, reader, false);
+        }
+    }
+
+    /// Types outside of the compartment are about whatever patient they refer to.
+    fn anywhere(&mut self, resource: Node<'_>, reader: &Reader<'_, '_>) {
+        for node in resource.descendants() {
+            match node.name() {
+                Some("reference") if node.as_str().is_some() => {
+                    if let Some(element) = node.parent() {
+                        self.element(element, reader, false);
+                    }
+                }
+                Some("patient" | "subject" | "for") if node.is_object() && node.member("reference").is_none() => {
+                    self.element(node, reader, true);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Looks at one Reference. `is_subject`: it says whose the record is, so that a name without a reference counts.
+    fn element(&mut self, element: Node<'_>, reader: &Reader<'_, '_>, is_subject: bool) {
+        let declared = element.member("type").and_then(Node::as_str);
+        match element.member("reference").and_then(Node::as_str) {
+            None => self.unnamed |= declared.map_or(is_subject, |declared| declared == "Patient"),
+            Some(reference) => match target(&reference) {
+                Target::Typed("Patient") => self.add(Subject::new(&reference, None)),
+                Target::Typed(_) => {}
+                Target::Fragment => {
+                    // A contained patient has no identity that a Consent could name.
+                    let mut is_patient = None;
+                    reader.target(element, |target| is_patient = Some(target.resource_type() == Some("Patient")));
+                    self.unresolvable |= is_patient.unwrap_or(is_subject);
+                }
+                Target::Opaque => match reader.surroundings.entry(&reference) {
+                    Some(entry) if entry.resource_type() == Some("Patient") => {
+                        self.add(Subject::new(&reference, identity(entry)));
+                    }
+                    Some(_) => {}
+                    None => self.unresolvable |= declared.is_none_or(|declared| declared == "Patient"),
+                },
+                Target::Conditional(kind) => self.unresolvable |= kind == "Patient" || !is_type(kind),
+            },
+        }
+    }
+
+    fn add(&mut self, subject: Subject) {
+        if !self.patients.contains(&subject) {
+            self.patients.push(subject);
+        }
+    }
+
+    fn judge(self, kind: Kind) -> Subjects {
+        if self.unresolvable {
+            Subjects::Unresolvable
+        } else if self.unnamed {
+            Subjects::Unnamed
+        } else if !self.patients.is_empty() {
+            Subjects::Patients(self.patients)
+        } else if kind == Kind::Apart {
+            Subjects::NotNeeded
+        } else {
+            Subjects::Unnamed
+        }
+    }
+}
+
+enum Target<'r> {
+    /// `[base/]Type/id[/_history/version]`
+    Typed(&'r str),
+    /// `#id`
+    Fragment,
+    /// `Type?query`
+    Conditional(&'r str),
+    /// `urn:uuid:…`, or an address that does not tell its type.
+    Opaque,
+}
+
+fn target(reference: &str) -> Target<'_> {
+    if reference.starts_with('#') {
+        return Target::Fragment;
+    }
+    if let Some((before, _)) = reference.split_once('?') {
+        return Target::Conditional(before.rsplit('/').next().unwrap_or_default());
+    }
+    let mut segments = unversioned(reference).rsplit('/');
+    match (segments.next(), segments.next()) {
+        (Some(id), Some(kind)) if !id.is_empty() && is_type(kind) => Target::Typed(kind),
+        _ => Target::Opaque,
+    }
+}
+
+fn is_type(name: &str) -> bool {
+    name == "Bundle" || super::table::of(name).is_some()
+}
+
+/// The text of a subject is a patient's name in the record: it is not printed.
+impl std::fmt::Debug for Subject {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Subject(…)")
+    }
+}
