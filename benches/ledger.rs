@@ -90,7 +90,7 @@ fn commit(folder: &Path) {
     // In slices, turn about, so that both see the same disk.
     let mut raw = File::create(folder.join("raw")).unwrap();
     let chunk = vec![7_u8; bytes];
-    let (mut floor, mut one, mut many, mut verify) = (Vec::new(), Vec::new(), Vec::new(), Duration::ZERO);
+    let (mut floor, mut one, mut many, mut verify, mut apart) = (vec![], vec![], vec![], vec![], vec![]);
     for slice in batches.chunks(8) {
         for _ in slice {
             let start = Instant::now();
@@ -102,21 +102,22 @@ fn commit(folder: &Path) {
         for batch in serial {
             let start = Instant::now();
             let tickets = runtime.block_on(ledger.submit(batch)).unwrap();
-            one.push(start.elapsed());
+            let whole = start.elapsed();
+            one.push(whole);
             assert!(tickets.iter().all(|ticket| matches!(ticket.outcome, Outcome::Committed(_))));
             let start = Instant::now();
             for op in *batch {
                 black_box(op.verify(&options.ledger)).unwrap();
             }
-            verify += start.elapsed();
+            verify.push(start.elapsed());
+            apart.push(whole.saturating_sub(start.elapsed()));
         }
         let start = Instant::now();
         runtime.block_on(futures_util::future::join_all(together.iter().map(|batch| ledger.submit(batch))));
         many.push(start.elapsed() / 4);
     }
-    let signatures = verify / one.len() as u32;
-    let (floor, one, many) = (median(floor), median(one), median(many));
-    let apart = one.saturating_sub(signatures);
+    let (floor, one, many, signatures, apart) =
+        (median(floor), median(one), median(many), median(verify), median(apart));
     println!("group commit, {BATCH} operations of {} bytes, medians per batch:", bytes / BATCH);
     println!("  raw write and fdatasync         {floor:>10.1?}");
     println!("  submit, signatures included     {one:>10.1?}  {:.2} of raw", ratio(floor, one));

@@ -28,13 +28,13 @@ pub trait View {
     /// Who admits institutions.
     fn administrator(&self) -> PublicKey;
     /// An institution by its id.
-    fn institution(&self, id: &Name) -> Option<Institution>;
+    fn institution(&self, id: &Name) -> Option<&Institution>;
     /// A device by its key.
-    fn device(&self, key: &PublicKey) -> Option<Device>;
+    fn device(&self, key: &PublicKey) -> Option<&Device>;
     /// A subject's record.
     fn subject(&self, pseudonym: &Pseudonym) -> Option<SubjectRecord>;
     /// The newest anchor of an origin.
-    fn anchor(&self, origin: &Origin) -> Option<Anchor>;
+    fn anchor(&self, origin: &Origin) -> Option<&Anchor>;
 }
 
 /// Whether `signed` may follow `view` at `now`. Its signatures have been verified before.
@@ -140,21 +140,20 @@ impl<V: View> Rules<'_, V> {
         Ok(())
     }
 
-    /// The institution of a practitioner's valid device among the signers; with `house`, one of (or not of) that house.
-    fn practitioner(&self, house: Option<(&Name, bool)>) -> Result<Name, Rejection> {
-        let device = self.valid_device(Authority::Practitioner, |device| {
+    /// A practitioner's valid device among the signers; with `house`, one of (or not of) that house.
+    fn practitioner(&self, house: Option<(&Name, bool)>) -> Result<&Device, Rejection> {
+        self.valid_device(Authority::Practitioner, |device| {
             device.kind == DeviceKind::Practitioner
                 && house.is_none_or(|(name, same)| (device.institution == *name) == same)
-        })?;
-        Ok(device.institution)
+        })
     }
 
     /// A signer's device that `fits`, is approved, in its time, and of an admitted institution. If one fits and only
     /// its time or approval does not hold, that is the reason given.
-    fn valid_device(&self, needed: Authority, fits: impl Fn(&Device) -> bool) -> Result<Device, Rejection> {
+    fn valid_device(&self, needed: Authority, fits: impl Fn(&Device) -> bool) -> Result<&Device, Rejection> {
         let mut rejection = Rejection::NotAuthorised(needed);
         for signature in &self.signed.signatures {
-            let Some(device) = self.view.device(&signature.key).filter(&fits) else { continue };
+            let Some(device) = self.view.device(&signature.key).filter(|device| fits(device)) else { continue };
             if self.admitted(&device.institution).is_err() {
                 rejection = Rejection::NotAuthorised(Authority::Institution);
             } else if device.approval == Approval::Approved
@@ -168,7 +167,7 @@ impl<V: View> Rules<'_, V> {
         Err(rejection)
     }
 
-    fn admitted(&self, id: &Name) -> Result<Institution, Rejection> {
+    fn admitted(&self, id: &Name) -> Result<&Institution, Rejection> {
         self.view
             .institution(id)
             .filter(|institution| institution.standing == Standing::Admitted)

@@ -54,6 +54,15 @@ impl State {
         }
     }
 
+    /// Takes over what a group came to, once the group is durable.
+    pub(crate) fn absorb(&mut self, changes: Changes) {
+        let State { institutions, devices, anchors, recent, .. } = changes.0;
+        self.institutions.extend(institutions);
+        self.devices.extend(devices);
+        self.anchors.extend(anchors);
+        self.recent.extend(recent);
+    }
+
     /// Moves what changed into the prefix map and gives its root.
     pub(crate) fn merge(&mut self) -> Hash {
         self.sealed.update(self.recent.drain().map(|(_, record)| record))
@@ -75,22 +84,25 @@ impl View for State {
         self.administrator
     }
 
-    fn institution(&self, id: &Name) -> Option<Institution> {
-        self.institutions.get(id).cloned()
+    fn institution(&self, id: &Name) -> Option<&Institution> {
+        self.institutions.get(id)
     }
 
-    fn device(&self, key: &PublicKey) -> Option<Device> {
-        self.devices.get(key).cloned()
+    fn device(&self, key: &PublicKey) -> Option<&Device> {
+        self.devices.get(key)
     }
 
     fn subject(&self, pseudonym: &Pseudonym) -> Option<SubjectRecord> {
         self.recent.get(pseudonym).cloned().or_else(|| self.sealed.get(pseudonym))
     }
 
-    fn anchor(&self, origin: &Origin) -> Option<Anchor> {
-        self.anchors.get(origin).cloned()
+    fn anchor(&self, origin: &Origin) -> Option<&Anchor> {
+        self.anchors.get(origin)
     }
 }
+
+/// What a group of operations changes.
+pub(crate) struct Changes(State);
 
 /// A state and operations that are not durable yet: what the next operation of a group is judged by.
 pub(crate) struct Ahead<'s> {
@@ -106,6 +118,11 @@ impl<'s> Ahead<'s> {
     pub(crate) fn apply(&mut self, operation: Operation) {
         self.above.apply(operation);
     }
+
+    /// What the operations came to.
+    pub(crate) fn into_changes(self) -> Changes {
+        Changes(self.above)
+    }
 }
 
 impl View for Ahead<'_> {
@@ -113,11 +130,11 @@ impl View for Ahead<'_> {
         self.below.administrator()
     }
 
-    fn institution(&self, id: &Name) -> Option<Institution> {
+    fn institution(&self, id: &Name) -> Option<&Institution> {
         self.above.institution(id).or_else(|| self.below.institution(id))
     }
 
-    fn device(&self, key: &PublicKey) -> Option<Device> {
+    fn device(&self, key: &PublicKey) -> Option<&Device> {
         self.above.device(key).or_else(|| self.below.device(key))
     }
 
@@ -125,7 +142,7 @@ impl View for Ahead<'_> {
         self.above.recent.get(pseudonym).cloned().or_else(|| self.below.subject(pseudonym))
     }
 
-    fn anchor(&self, origin: &Origin) -> Option<Anchor> {
+    fn anchor(&self, origin: &Origin) -> Option<&Anchor> {
         self.above.anchor(origin).or_else(|| self.below.anchor(origin))
     }
 }

@@ -11,13 +11,15 @@ use super::shared::Shared;
 use crate::ledger::entry::op_bytes;
 use crate::ledger::error::{LedgerError, Rejection};
 use crate::ledger::ids::{OpId, Timestamp};
-use crate::ledger::records::{Operation, SignedOp};
+use crate::ledger::records::SignedOp;
 use crate::ledger::rules::authorize;
-use crate::ledger::state::{Ahead, State};
+use crate::ledger::state::{Ahead, Changes, State};
 use crate::ledger::types::{Outcome, Position};
 
 /// The index counts leaves in 32 bits.
 const LEAVES_MAX: u64 = u32::MAX as u64 - 2;
+/// A frame with one signature; only a guess for the buffer.
+const TYPICAL_BYTES: usize = 256;
 
 /// An operation, encoded and checked by its submitter.
 pub(super) struct Prepared {
@@ -34,7 +36,7 @@ pub(super) struct Staged {
     pub(super) offset: u64,
     pub(super) hash: Hash,
     /// None for the map's root.
-    pub(super) op: Option<(OpId, Operation)>,
+    pub(super) op: Option<OpId>,
 }
 
 pub(super) struct Group<'s> {
@@ -51,16 +53,16 @@ pub(super) struct Group<'s> {
 }
 
 impl<'s> Group<'s> {
-    pub(super) fn new(shared: &'s Shared, state: &'s State, size: u64, time: Timestamp) -> Self {
+    pub(super) fn new(shared: &'s Shared, state: &'s State, size: u64, time: Timestamp, count: usize) -> Self {
         Self {
             shared,
             ahead: Ahead::new(state),
             size,
             start: shared.end(),
             time,
-            bytes: Vec::new(),
-            staged: Vec::new(),
-            places: HashMap::new(),
+            bytes: Vec::with_capacity(count * TYPICAL_BYTES),
+            staged: Vec::with_capacity(count),
+            places: HashMap::with_capacity(count),
         }
     }
 
@@ -87,14 +89,14 @@ impl<'s> Group<'s> {
         let position = Position { height, index: 0, time: self.time };
         let offset = self.start + self.bytes.len() as u64;
         let hash = write_frame(Kind::Entry, &op_bytes(self.time, &bytes), &mut self.bytes);
-        self.ahead.apply(op.operation.clone());
-        self.staged.push(Staged { offset, hash, op: Some((id, op.operation)) });
+        self.ahead.apply(op.operation);
+        self.staged.push(Staged { offset, hash, op: Some(id) });
         self.places.insert(id, position);
         Ok((Outcome::Committed(position), true))
     }
 
-    /// The frames, and the leaves in them.
-    pub(super) fn finish(self) -> (Vec<u8>, Vec<Staged>) {
-        (self.bytes, self.staged)
+    /// The frames, the leaves in them, and what they change.
+    pub(super) fn finish(self) -> (Vec<u8>, Vec<Staged>, Changes) {
+        (self.bytes, self.staged, self.ahead.into_changes())
     }
 }

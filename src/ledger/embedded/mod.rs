@@ -180,12 +180,12 @@ impl Embedded {
 
     /// An institution as it stands.
     pub fn institution(&self, id: &Name) -> Option<Institution> {
-        self.shared.state().institution(id)
+        self.shared.state().institution(id).cloned()
     }
 
     /// A device as it stands.
     pub fn device(&self, key: &PublicKey) -> Option<Device> {
-        self.shared.state().device(key)
+        self.shared.state().device(key).cloned()
     }
 
     /// Seals now instead of on the next beat.

@@ -34,6 +34,7 @@ use crate::ledger::error::{Breach, LedgerError, Rejection};
 use crate::ledger::ids::{OpId, Pseudonym, Timestamp};
 use crate::ledger::proof::{SubjectProof, Trust, anchor_receipt};
 use crate::ledger::signature::Signer;
+use crate::ledger::state::Changes;
 use crate::ledger::types::{Finality, Head, Outcome, Position, Receipt, Ticket};
 
 type Reply<T> = oneshot::Sender<Result<T, LedgerError>>;
@@ -151,9 +152,9 @@ impl Writer {
             }
             return;
         }
-        let (answers, bytes, staged) = self.judge(group);
+        let (answers, (bytes, staged, changes)) = self.judge(group);
         let written = if staged.is_empty() { Ok(()) } else { self.write(&bytes) };
-        let published = written.and_then(|()| self.publish(staged, bytes.len(), None));
+        let published = written.and_then(|()| self.publish(staged, Some(changes), bytes.len(), None));
         for Answer { reply, result, doubt } in answers {
             let result = match (&published, doubt) {
                 (Err(_), Some(op)) => Err(LedgerError::Ambiguous { op }),
@@ -164,10 +165,11 @@ impl Writer {
     }
 
     /// Decides on every operation of a group, each in the light of those before it.
-    fn judge(&mut self, submissions: Vec<Submission>) -> (Vec<Answer>, Vec<u8>, Vec<Staged>) {
+    fn judge(&mut self, submissions: Vec<Submission>) -> (Vec<Answer>, (Vec<u8>, Vec<Staged>, Changes)) {
         self.time = self.time.max((self.clock)());
         let state = self.shared.state();
-        let mut group = Group::new(&self.shared, &state, self.frontier.size(), self.time);
+        let count = submissions.iter().map(|submission| submission.ops.len()).sum();
+        let mut group = Group::new(&self.shared, &state, self.frontier.size(), self.time, count);
         let answers = submissions.into_iter().map(|Submission { ops, reply }| {
             let mut doubt = None;
             let tickets = ops.into_iter().map(|prepared| {
@@ -180,8 +182,7 @@ impl Writer {
             Answer { reply, result, doubt }
         });
         let answers = answers.collect();
-        let (bytes, staged) = group.finish();
-        (answers, bytes, staged)
+        (answers, group.finish())
     }
 
     /// The two side effects. One failure ends writing for good: what a failed sync left behind, no second sync tells.
@@ -198,21 +199,27 @@ impl Writer {
     }
 
     /// Shows everyone what is durable now.
-    fn publish(&mut self, staged: Vec<Staged>, bytes: usize, sealed: Option<Head>) -> Result<(), LedgerError> {
+    fn publish(
+        &mut self,
+        staged: Vec<Staged>,
+        changes: Option<Changes>,
+        bytes: usize,
+        sealed: Option<Head>,
+    ) -> Result<(), LedgerError> {
         if staged.is_empty() {
             return Ok(());
         }
         let shared = Arc::clone(&self.shared);
         let mut state = shared.state_mut();
+        if let Some(changes) = changes {
+            state.absorb(changes);
+        }
         {
             let mut index = shared.index_mut();
             for Staged { offset, hash, op } in staged {
                 let appended = self.frontier.append_with(hash, |at, hash| index.subtree(at, *hash));
                 appended.map_err(|error| self.poison(error.to_string()))?;
-                index.leaf(offset, op.as_ref().map(|(id, _)| *id));
-                if let Some((_, operation)) = op {
-                    state.apply(operation);
-                }
+                index.leaf(offset, op);
             }
         }
         let seen = self.head(Finality::Seen);
@@ -249,7 +256,7 @@ impl Writer {
         write_frame(Kind::Checkpoint, checkpoint.as_bytes(), &mut bytes);
         self.write(&bytes)?;
         let sealed = Head { height: covers + 1, root: frontier.root(), ..self.head(Finality::Final) };
-        self.publish(vec![Staged { offset, hash, op: None }], bytes.len(), Some(sealed))?;
+        self.publish(vec![Staged { offset, hash, op: None }], None, bytes.len(), Some(sealed))?;
         self.checkpoint = checkpoint;
         self.map_ahead = false;
         // For monitors, and to notice a log that lost its end. A crash before it leaves an older one, which holds too.
