@@ -51,11 +51,12 @@ pub enum Table {
     Leaf = 8,
     /// A leaf without an index yet. Key: sequence u64. Value: scheme, commitment, origin of the leaf. Owner: `record`, `route`.
     LeafPending = 9,
-    /// A tile of the log. Key: level u8, index u64, width u16. Value: its hashes. Owner: `anchor`.
+    /// A tile of the log. Key: level u8, index u64. Value: the hashes that it has so far, so that a partial tile is the
+    /// beginning of its value. Owner: `anchor`.
     Tile = 10,
     /// A signed checkpoint. Key: tree size u64. Value: the signed note. Owner: `anchor`.
     Checkpoint = 11,
-    /// A receipt of the ledger. Key: beat u64. Value: the receipt. Owner: `anchor`.
+    /// A receipt of the ledger. Key: beat u64. Value: tree size and receipt as JSON. Owner: `anchor`.
     Receipt = 12,
     /// An event that is to be sent. Key: subscriber, sequence u64. Value: sealed event. Owner: `route`, `publish`.
     Outbox = 13,
@@ -77,6 +78,8 @@ pub enum Table {
     Index = 21,
     /// A subscriber's decision for a resource. Key: subscriber, resource hash, version. Owner: `route`.
     Decision = 22,
+    /// Where a leaf stands in the log; dummies have no row. Key: commitment. Value: leaf index u64. Owner: `anchor`.
+    LeafIndex = 23,
 }
 
 impl Table {
