@@ -54,15 +54,14 @@ pub fn unversioned(reference: &str) -> &str {
     reference.split_once("/_history/").map_or(reference, |(whole, _)| whole)
 }
 
-/// The key of a purpose of use and of every purpose narrower than it (v3-ActReason is an is-a hierarchy).
-/// A code of another system covers itself alone.
-pub fn purposes_covered(system: &str, code: &str) -> Vec<Key> {
-    let mut covered = vec![Key::code(system, code)];
+/// The key of a purpose of use and of every purpose broader than it (v3-ActReason is an is-a hierarchy): a rule for any
+/// of these covers it. A code of another system is covered by itself alone.
+pub fn purpose_and_broader(system: &str, code: &str) -> Vec<Key> {
+    let mut covering = vec![Key::code(system, code)];
     if system == ACT_REASON {
-        let narrower = hierarchy::ACT_REASON.iter().filter(|(narrow, _)| is_below(hierarchy::ACT_REASON, narrow, code));
-        covered.extend(narrower.map(|(narrow, _)| Key::code(system, narrow)));
+        covering.extend(broader(hierarchy::ACT_REASON, code).map(|broader| Key::code(system, broader)));
     }
-    covered
+    covering
 }
 
 /// How confidential a code of [`CONFIDENTIALITY`] says that a record is; `None` for codes that say something else.
@@ -103,13 +102,18 @@ pub fn is_other_participation(code: &str) -> bool {
 }
 
 /// Whether `code` is strictly below `ancestor` in a table of (code, parent), sorted by code.
-fn is_below(table: &[(&'static str, &'static str)], code: &str, ancestor: &str) -> bool {
-    let parent = |code: &str| {
+fn is_below(table: &'static [(&'static str, &'static str)], code: &str, ancestor: &str) -> bool {
+    broader(table, code).any(|above| above == ancestor)
+}
+
+/// The codes above a code, the nearest first.
+fn broader(table: &'static [(&'static str, &'static str)], code: &str) -> impl Iterator<Item = &'static str> {
+    let parent = move |code: &str| {
         let at = table.binary_search_by(|(known, _)| (*known).cmp(code)).ok()?;
-        table.get(at).map(|(_, parent)| *parent)
+        table.get(at).map(|(_, parent)| *parent).filter(|parent| !parent.is_empty())
     };
     // No path is longer than its table, so a cycle ends.
-    std::iter::successors(parent(code), |code| parent(code)).take(table.len()).any(|above| above == ancestor)
+    std::iter::successors(parent(code), move |code| parent(code)).take(table.len())
 }
 
 #[cfg(test)]
@@ -126,11 +130,12 @@ mod tests {
 
     #[test]
     fn a_purpose_covers_the_narrower_never_the_broader() {
-        let covers = |rule, asked| purposes_covered(ACT_REASON, rule).contains(&Key::code(ACT_REASON, asked));
+        let covers = |rule, asked| purpose_and_broader(ACT_REASON, asked).contains(&Key::code(ACT_REASON, rule));
         assert!(covers("TREAT", "TREAT") && covers("TREAT", "ETREAT") && covers("TREAT", "BTG"));
         assert!(covers("PurposeOfUse", "HPAYMT") && covers("HRESCH", "CLINTRCHNPC"));
         assert!(!covers("ETREAT", "TREAT") && !covers("TREAT", "HPAYMT") && !covers("HOPERAT", "TREAT"));
-        assert_eq!(purposes_covered("http://example.org", "TREAT").len(), 1);
+        assert_eq!(purpose_and_broader("http://example.org", "BTG").len(), 1);
+        assert_eq!(purpose_and_broader(ACT_REASON, "no such code").len(), 1);
     }
 
     #[test]

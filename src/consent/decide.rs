@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use sluice_fhir::datetime::DateTime;
 
-use super::codes::{ACT_REASON, confidentiality_level, purposes_covered};
+use super::codes::{ACT_REASON, Key, confidentiality_level};
 use super::facets::{Facets, Subject, Subjects};
 use super::policy::{Effect, Policy, Rule, Standing};
 pub use request::{Ask, Request};
@@ -358,8 +358,7 @@ impl Worlds {
 }
 
 fn implicit(implicit: Implicit, request: &Request, facets: &Facets) -> Decision {
-    let purpose_in =
-        |code| request.purpose().is_some_and(|purpose| purposes_covered(ACT_REASON, code).contains(&purpose));
+    let purpose_in = |code| request.purposes().contains(&Key::code(ACT_REASON, code));
     let is_normal = || {
         let level = facets.labels.level.max(facets.around.level);
         !facets.labels.unreadable && level.is_some_and(|level| Some(level) <= confidentiality_level("N"))
@@ -367,7 +366,7 @@ fn implicit(implicit: Implicit, request: &Request, facets: &Facets) -> Decision 
     let permits = match implicit {
         Implicit::Permit => true,
         Implicit::BasicNormal => purpose_in("TREAT") && is_normal(),
-        Implicit::AllNormal => request.purpose().is_some() && is_normal(),
+        Implicit::AllNormal => !request.purposes().is_empty() && is_normal(),
         Implicit::BreakGlassOnly => purpose_in("ETREAT"),
         Implicit::Deny => false,
     };

@@ -60,26 +60,27 @@ pub(super) fn matches(rule: &Rule, request: &Request, facets: &Facets) -> Tri {
 
 fn all(rule: &Rule, request: &Request, facets: &Facets, reading: Reading) -> Tri {
     let criteria = &rule.criteria;
-    let mut all = Tri::Yes;
     // The cheap ones first; one "no" ends it.
-    let checks: [&dyn Fn() -> Tri; 9] = [
-        &|| criteria.purposes.as_ref().map_or(Tri::Yes, |purposes| given(purposes, request.purpose())),
-        &|| criteria.actions.as_ref().map_or(Tri::Yes, |actions| given(actions, request.action())),
-        &|| criteria.actors.as_ref().map_or(Tri::Yes, |actors| by_actors(actors, request, facets, reading)),
-        &|| criteria.classes.as_ref().map_or(Tri::Yes, |classes| by_class(classes, facets)),
-        &|| criteria.labels.as_ref().map_or(Tri::Yes, |labels| by_labels(labels, facets, reading)),
-        &|| criteria.codes.as_ref().map_or(Tri::Yes, |codes| by_codes(codes, facets, reading)),
-        &|| criteria.data.as_ref().map_or(Tri::Yes, |data| by_data(data, facets, reading)),
-        &|| criteria.data_period.as_ref().map_or(Tri::Yes, |period| by_data_period(period, facets, reading)),
-        &|| rule.periods.iter().map(|period| in_force(period, request)).min().unwrap_or(Tri::Yes),
-    ];
-    for check in checks {
-        all = all.min(check());
-        if all == Tri::No {
-            break;
-        }
+    let mut all = Tri::Yes;
+    macro_rules! demand {
+        ($kind:ident, |$wanted:ident| $judge:expr) => {
+            if let Some($wanted) = &criteria.$kind {
+                all = all.min($judge);
+                if all == Tri::No {
+                    return all;
+                }
+            }
+        };
     }
-    all
+    demand!(purposes, |wanted| by_purpose(wanted, request));
+    demand!(actions, |wanted| given(wanted, request.action()));
+    demand!(actors, |wanted| by_actors(wanted, request, facets, reading));
+    demand!(classes, |wanted| by_class(wanted, facets));
+    demand!(labels, |wanted| by_labels(wanted, facets, reading));
+    demand!(codes, |wanted| by_codes(wanted, facets, reading));
+    demand!(data, |wanted| by_data(wanted, facets, reading));
+    demand!(data_period, |wanted| by_data_period(wanted, facets, reading));
+    rule.periods.iter().map(|period| in_force(period, request)).fold(all, Tri::min)
 }
 
 /// A code that the request may give. Missing where a rule asks for it, it is not known.
@@ -87,6 +88,12 @@ fn given(wanted: &Alternatives, given: Option<Key>) -> Tri {
     given.map_or(Tri::Unknown, |given| {
         Tri::of(wanted.keys.binary_search(&given).is_ok(), Tri::unknown_if(wanted.unreadable))
     })
+}
+
+/// Purpose: a rule's code covers the narrower codes, not the broader.
+fn by_purpose(wanted: &Alternatives, request: &Request) -> Tri {
+    let found = request.purposes().iter().any(|purpose| wanted.keys.contains(purpose));
+    Tri::of(found, Tri::unknown_if(wanted.unreadable || request.purposes().is_empty()))
 }
 
 /// Class: the resource type.

@@ -2,7 +2,7 @@
 
 use sluice_fhir::datetime::{DateTime, Span};
 
-use crate::consent::codes::{ACT_REASON, CONSENT_ACTION, Key, is_other_participation};
+use crate::consent::codes::{ACT_REASON, CONSENT_ACTION, Key, is_other_participation, purpose_and_broader};
 
 /// A request as it was asked. What is not known is absent.
 #[derive(Clone, Copy, Debug, Default)]
@@ -28,7 +28,8 @@ pub struct Request {
     has_actor: bool,
     role: Option<Box<str>>,
     is_recipient: bool,
-    purpose: Option<Key>,
+    /// The purpose and all that are broader; empty if it is not known.
+    purposes: Vec<Key>,
     action: Option<Key>,
     time: Option<Span>,
 }
@@ -41,8 +42,11 @@ impl Request {
             has_actor: ask.actor.is_some(),
             role: ask.role.map(Into::into),
             is_recipient: !ask.role.is_some_and(is_other_participation),
-            purpose: ask.purpose.map(|purpose| token(purpose, ACT_REASON)),
-            action: ask.action.map(|action| token(action, CONSENT_ACTION)),
+            purposes: ask.purpose.map(purposes).unwrap_or_default(),
+            action: ask
+                .action
+                .map(|action| token(action, CONSENT_ACTION))
+                .map(|(system, code)| Key::code(system, code)),
             time: ask.time.map(|time| time.span()),
         }
     }
@@ -63,8 +67,9 @@ impl Request {
         self.is_recipient
     }
 
-    pub(super) fn purpose(&self) -> Option<Key> {
-        self.purpose
+    /// The purpose and all that are broader; empty if it is not known.
+    pub(super) fn purposes(&self) -> &[Key] {
+        &self.purposes
     }
 
     pub(super) fn action(&self) -> Option<Key> {
@@ -76,8 +81,12 @@ impl Request {
     }
 }
 
+fn purposes(text: &str) -> Vec<Key> {
+    let (system, code) = token(text, ACT_REASON);
+    purpose_and_broader(system, code)
+}
+
 /// `code`, or `system|code`.
-fn token(text: &str, system: &str) -> Key {
-    let (system, code) = text.rsplit_once('|').unwrap_or((system, text));
-    Key::code(system, code)
+fn token<'t>(text: &'t str, system: &'t str) -> (&'t str, &'t str) {
+    text.rsplit_once('|').unwrap_or((system, text))
 }

@@ -9,9 +9,7 @@ use std::sync::Arc;
 use sluice_fhir::datetime::Span;
 
 use super::{Actor, Base, Coding, Data, Effect, Provision};
-use crate::consent::codes::{
-    CONFIDENTIALITY, Key, RESOURCE_TYPES, Role, confidentiality_level, purposes_covered, role,
-};
+use crate::consent::codes::{CONFIDENTIALITY, Key, RESOURCE_TYPES, Role, confidentiality_level, role};
 
 /// One provision with all that it demands.
 #[derive(Clone, Debug)]
@@ -177,7 +175,7 @@ fn restate(provision: &Provision, above: &Criteria) -> Criteria {
     Criteria {
         actors: or(provision.actors.as_deref().map(actors), above.actors.as_ref()),
         actions: or(provision.actions.as_ref().map(concepts), above.actions.as_ref()),
-        purposes: or(provision.purposes.as_deref().map(purposes), above.purposes.as_ref()),
+        purposes: or(provision.purposes.as_ref().map(|purposes| any(purposes.iter())), above.purposes.as_ref()),
         labels: or(provision.labels.as_deref().map(labels), above.labels.as_ref()),
         classes: or(provision.classes.as_deref().map(classes), above.classes.as_ref()),
         codes: or(provision.codes.as_ref().map(concepts), above.codes.as_ref()),
@@ -201,11 +199,6 @@ fn sorted(mut keys: Vec<Key>, unreadable: bool) -> Alternatives {
     keys.sort_unstable();
     keys.dedup();
     Alternatives { keys: keys.into(), unreadable }
-}
-
-fn purposes(codings: &[Coding]) -> Alternatives {
-    let keys = codings.iter().flatten().flat_map(|(system, code)| purposes_covered(system, code)).collect();
-    sorted(keys, codings.contains(&None))
 }
 
 /// A class of another system than the resource types (a document's media type, a profile) can't be judged here.
