@@ -328,7 +328,7 @@ impl Splitter {
                     within = match rest[found] {
                         b'"' => Within::Text { depth, escaped: false },
                         b'{' | b'[' if depth >= self.limits.depth_max => {
-                            self.advance(&chunk[from..i]);
+                            self.advance(&chunk[from..i - 1]);
                             return Err(SplitError::TooDeep { at: self.at });
                         }
                         b'{' | b'[' => Within::Nested(depth + 1),

@@ -33,7 +33,7 @@ use self::version::About;
 use crate::consent::door::Permitted;
 use crate::consent::pseudonym::Pseudonym;
 use crate::consent::subjects::{Subjects, local_id_key};
-use crate::error::{Error, Peer, Result};
+use crate::error::{Error, Peer, Refusal, Result};
 use crate::forward::Answered;
 use crate::ingest::unit::{Prefer, Shape};
 use crate::keys::Keys;
@@ -506,7 +506,10 @@ pub(crate) fn outage(error: &StoreError) -> Error {
 
 pub(crate) fn uncommitted(error: &CommitError) -> Error {
     match error {
-        CommitError::TooLarge => Error::defect("a batch is larger than the store takes"),
+        CommitError::TooLarge => {
+            let text = "a unit that fits into one commit of the store; a larger Bundle can be sent as a batch";
+            Error::refusal(Refusal::TooLarge, "limits.unit", text)
+        }
         error => Error::outage(Peer::Store, Duration::from_secs(5), format!("commit: {error}")),
     }
 }
