@@ -9,6 +9,7 @@
 //! and signs nothing that is shown. What is shown is what this process knows to be durable.
 
 mod beat;
+pub mod operation;
 mod prove;
 pub mod receipt;
 mod rows;
@@ -28,6 +29,7 @@ use tokio::sync::{Mutex, watch};
 pub use self::beat::known;
 pub use self::prove::LeafProof;
 pub use self::receipt::{AnchorReceipt, Anchored};
+pub use self::sequence::LEAVES_MAX;
 use crate::config;
 use crate::keys::{Keys, SigningKey};
 use crate::ledger::Origin;

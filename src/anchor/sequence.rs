@@ -17,8 +17,8 @@ use crate::record::leaf::{SCHEME, leaf_bytes, random};
 use crate::record::{outage, uncommitted};
 use crate::store::{Batch, CommitError, Direction, KeyRange, Row, Table};
 
-/// Leaves of one batch, dummies apart.
-const LEAVES_MAX: usize = 4096;
+/// Leaves of one batch at most, dummies apart.
+pub const LEAVES_MAX: usize = 4096;
 
 /// A leaf as it enters the log.
 type Leaf = [u8; 33];

@@ -11,6 +11,7 @@ mod answer;
 pub mod counters;
 mod idempotency;
 pub mod leaf;
+pub mod operation;
 mod plan;
 mod rewrite;
 mod search;
@@ -180,7 +181,11 @@ impl Recorder {
         let operation = staged.operation().to_string();
         let answer = self.answer(answered, &planned, &bodies, &recorded_at, &operation)?;
         let mut batch = self.remember(normalized, looked_up, &answer, &everyone)?;
-        batch = batch.put(Table::Operation, staged.operation().as_bytes().to_vec(), self.receipt(&answer, context)?);
+        batch = batch.put(
+            Table::Operation,
+            staged.operation().as_bytes().to_vec(),
+            self.operation_row(&answer, &planned, &context.caller.institution)?,
+        );
         for plan in planned.iter().filter(|plan| !plan.write) {
             batch = batch.expect_read(Table::Resource, plan.key.head(), plan.head.clone());
         }
@@ -432,17 +437,6 @@ impl Recorder {
         }
         let transaction = normalized.shape() == Shape::Transaction;
         Ok(Answer { operation: operation.to_owned(), transaction, entries })
-    }
-
-    /// What the receipt of an operation is made of, sealed under the tenant's key: who sent it and where it stands.
-    fn receipt(&self, answer: &Answer, context: &crate::ingest::unit::Context) -> Result<Vec<u8>> {
-        let stands: Vec<_> =
-            answer.entries.iter().map(|entry| (&entry.resource_type, &entry.id, &entry.version)).collect();
-        let plain = serde_json::to_vec(&(&*context.caller.institution, stands))
-            .map_err(|_| Error::defect("a receipt can't be written"))?;
-        let mut aad = vec![Table::Operation.tag()];
-        aad.extend_from_slice(answer.operation.as_bytes());
-        self.vault.seal(&[], &aad, &plain).map_err(|error| sealed(&error))
     }
 }
 

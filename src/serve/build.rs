@@ -4,14 +4,17 @@
 
 use std::sync::Arc;
 
-use super::StartError;
+use super::{StartError, host};
+use crate::anchor::Log;
 use crate::check::Rules;
 use crate::config::Config;
 use crate::consent::door::Door;
 use crate::consent::identify::Pseudonyms;
 use crate::gateway::Gateway;
 use crate::keys::{Files, Keys};
+use crate::ledger::Embedded;
 use crate::normalize::Mappings;
+use crate::observe::Observer;
 use crate::record::Recorder;
 use crate::store::spool::Spools;
 
@@ -21,16 +24,23 @@ pub struct Built {
     pub gateway: Arc<Gateway>,
     /// Where bodies and answers wait.
     pub spools: Spools,
+    /// The gateway's own log.
+    pub log: Arc<Log>,
+    /// The ledger that it hosts.
+    pub ledger: Arc<Embedded>,
 }
 
-/// Opens keys and store, loads mappings and rules, and puts the stages together.
+/// Opens keys, store, ledger and log, loads mappings and rules, and puts the stages together.
 ///
 /// # Errors
 /// [`StartError`] that names the file or folder which is not what it should be.
-pub async fn build(config: &Config) -> Result<Built, StartError> {
+pub async fn build(config: &Config, observer: &Arc<Observer>) -> Result<Built, StartError> {
     let settings = |error: &dyn std::fmt::Display| StartError::Settings(error.to_string());
     let keys = Arc::new(Keys::open(&Files::from(&config.keys)).map_err(|error| settings(&error))?);
     let opened = crate::store::open(&config.store, Arc::clone(&keys)).await.map_err(|error| settings(&error))?;
+    let ledger = host::open(config, &keys, &*opened.store).await?;
+    let log = Log::open(Arc::clone(&opened.store), Arc::clone(&keys), &config.log, Arc::clone(observer));
+    let log = Arc::new(log.await.map_err(|error| settings(&error))?);
     let tenant: Arc<str> = config.tenant.id.as_str().into();
     let recorder = Recorder::new(
         Arc::clone(&opened.store),
@@ -48,5 +58,5 @@ pub async fn build(config: &Config) -> Result<Built, StartError> {
     };
     let rules = Rules::new(&config.check).map_err(|error| settings(&error))?;
     let gateway = Gateway { mappings: Mappings::default(), rules, door, recorder };
-    Ok(Built { gateway: Arc::new(gateway), spools: opened.spools })
+    Ok(Built { gateway: Arc::new(gateway), spools: opened.spools, log, ledger })
 }

@@ -72,7 +72,7 @@ impl Face {
             // FHIR R4 http.html#capabilities: open to all, so that a client can learn how to authenticate.
             return Ok(reply(StatusCode::OK, FHIR_JSON, self.metadata.clone()));
         }
-        let caller = self.caller(&parts.extensions, &parts.headers)?;
+        let caller = caller(&self.callers, &parts.extensions, &parts.headers)?;
         let prefer = prefer(&parts.headers);
         media_type(&parts.headers, matches!(ask, Ask::Lines))?;
         let idempotency_key = idempotency_key(&parts.headers)?;
@@ -124,19 +124,23 @@ impl Face {
             }
         }
     }
+}
 
-    fn caller(&self, extensions: &http::Extensions, headers: &HeaderMap) -> Result<Caller> {
-        let by_certificate = extensions.get::<Peer>().and_then(|peer| peer.by_certificate.as_deref()).cloned();
-        let bearer = || {
-            let header = headers.get(header::AUTHORIZATION)?.as_bytes();
-            let (scheme, token) = header.split_at_checked(7)?;
-            scheme.eq_ignore_ascii_case(b"bearer ").then(|| self.callers.by_bearer(token)).flatten().cloned()
-        };
-        by_certificate.or_else(bearer).ok_or_else(|| {
-            let text = "a client certificate or a bearer token of a caller that the settings list";
-            Error::refusal(Refusal::Unauthenticated, "http.caller", text)
-        })
-    }
+/// Who asks: by the certificate that it showed, else by a bearer token.
+///
+/// # Errors
+/// 401 for one that is not known.
+pub(super) fn caller(callers: &Callers, extensions: &http::Extensions, headers: &HeaderMap) -> Result<Caller> {
+    let by_certificate = extensions.get::<Peer>().and_then(|peer| peer.by_certificate.as_deref()).cloned();
+    let bearer = || {
+        let header = headers.get(header::AUTHORIZATION)?.as_bytes();
+        let (scheme, token) = header.split_at_checked(7)?;
+        scheme.eq_ignore_ascii_case(b"bearer ").then(|| callers.by_bearer(token)).flatten().cloned()
+    };
+    by_certificate.or_else(bearer).ok_or_else(|| {
+        let text = "a client certificate or a bearer token of a caller that the settings list";
+        Error::refusal(Refusal::Unauthenticated, "http.caller", text)
+    })
 }
 
 fn ask<'a>(method: &Method, path: &'a str) -> Result<Ask<'a>> {

@@ -6,7 +6,11 @@
 pub mod admin;
 pub mod build;
 pub mod fhir;
+pub mod host;
+pub mod log;
+pub mod receipts;
 pub mod respond;
+pub mod settle;
 mod stream;
 pub mod tls;
 
@@ -22,17 +26,17 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tower::{BoxError, ServiceBuilder, ServiceExt as _};
 
+use self::build::Built;
 use self::fhir::Face;
 use self::respond::{Reply, failure};
+use self::settle::Settle;
 use crate::config::{self, Config};
 use crate::error::{Error, Peer};
-use crate::gateway::Gateway;
 use crate::ingest::caller::{Callers, Credential};
 use crate::ingest::listen::{self, Listener};
 use crate::ingest::unit::Caller;
 use crate::ingest::{body, units};
 use crate::observe::{Condition, Observer};
-use crate::store::spool::Spools;
 
 /// Bytes a second below which a body comes too slowly.
 const RATE_MIN: u64 = 512;
@@ -46,9 +50,37 @@ pub struct Server {
     pub fhir: SocketAddr,
     /// Where the probes and metrics are served.
     pub admin: SocketAddr,
+    /// Where `/log` is served: `fhir`, unless the settings name a listener of its own.
+    pub log: SocketAddr,
     drain: watch::Sender<bool>,
     observer: Arc<Observer>,
+    /// The listeners.
     tasks: JoinSet<()>,
+    settle: Settle,
+    /// Stops the loops of settle, which end after the listeners.
+    stop: watch::Sender<bool>,
+    loops: JoinSet<()>,
+}
+
+/// The faces of one listener, by path.
+struct Faces {
+    fhir: Arc<Face>,
+    receipts: receipts::Face,
+    /// None if the log has a listener of its own.
+    log: Option<Arc<log::Face>>,
+}
+
+impl Faces {
+    async fn answer(&self, request: Request<Incoming>) -> Reply {
+        let path = request.uri().path();
+        if path.starts_with("/receipts/") {
+            return self.receipts.answer(&request.into_parts().0).await;
+        }
+        match &self.log {
+            Some(log) if path.starts_with("/log/") => log.answer(&request.into_parts().0).await,
+            _ => Arc::clone(&self.fhir).answer(request).await,
+        }
+    }
 }
 
 /// Why a gateway did not start.
@@ -110,18 +142,26 @@ impl Server {
     /// [`StartError`], with nothing left bound.
     pub async fn start(
         config: &Config,
-        gateway: Arc<Gateway>,
-        spools: Spools,
+        built: Built,
         metadata: bytes::Bytes,
         observer: Arc<Observer>,
     ) -> Result<Self, StartError> {
+        let Built { gateway, spools, log, ledger } = built;
         let callers = Arc::new(callers(&config.callers)?);
         let tls = config.listen.tls.as_ref().map(tls::server).transpose()?;
         let fhir_tcp = bind(config.listen.fhir).await?;
         let admin_tcp = bind(config.listen.admin).await?;
+        let log_tcp = match config.listen.log {
+            Some(address) => Some((bind(address).await?, address)),
+            None => None,
+        };
         let local =
             |tcp: &TcpListener, address| tcp.local_addr().map_err(|source| StartError::Bind { address, source });
         let (fhir, admin) = (local(&fhir_tcp, config.listen.fhir)?, local(&admin_tcp, config.listen.admin)?);
+        let log_address = match &log_tcp {
+            Some((tcp, address)) => local(tcp, *address)?,
+            None => fhir,
+        };
         let (drain, draining) = watch::channel(false);
         let limits = &config.limits;
         let connection = listen::Limits {
@@ -132,6 +172,12 @@ impl Server {
             streams_max: 100,
             drain: config.listen.drain_timeout,
         };
+        let settle = Settle::new(config, Arc::clone(&log), ledger);
+        let tenant: Arc<str> = config.tenant.id.as_str().into();
+        // A listener of its own knows no callers, so it shows what is public only.
+        let log_callers = if log_tcp.is_some() { Arc::default() } else { Arc::clone(&callers) };
+        let log_face = Arc::new(log::Face { log: Arc::clone(&log), callers: log_callers, tenant });
+        let receipts = receipts::Face { gateway: Arc::clone(&gateway), log, callers: Arc::clone(&callers) };
         let face = Arc::new(Face {
             gateway,
             callers: Arc::clone(&callers),
@@ -154,7 +200,8 @@ impl Server {
             unit_timeout: limits.request_timeout,
         });
         let mut tasks = JoinSet::new();
-        let service = layered(face, limits.concurrency_max, Arc::clone(&observer));
+        let faces = Faces { fhir: face, receipts, log: log_tcp.is_none().then(|| Arc::clone(&log_face)) };
+        let service = layered(Arc::new(faces), limits.concurrency_max, Arc::clone(&observer));
         let listener = Listener { tcp: fhir_tcp, tls, callers, limits: connection };
         tasks.spawn(listen::serve(listener, service, draining.clone()));
         let for_admin = Arc::clone(&observer);
@@ -163,9 +210,20 @@ impl Server {
             async move { Ok::<_, Infallible>(reply) }
         });
         let listener = Listener { tcp: admin_tcp, tls: None, callers: Arc::default(), limits: connection };
-        tasks.spawn(listen::serve(listener, service, draining));
+        tasks.spawn(listen::serve(listener, service, draining.clone()));
+        if let Some((tcp, _)) = log_tcp {
+            let service = tower::service_fn(move |request: Request<Incoming>| {
+                let face = Arc::clone(&log_face);
+                async move { Ok::<_, Infallible>(face.answer(&request.into_parts().0).await) }
+            });
+            let listener = Listener { tcp, tls: None, callers: Arc::default(), limits: connection };
+            tasks.spawn(listen::serve(listener, service, draining));
+        }
+        let (stop, stopping) = watch::channel(false);
+        let mut loops = JoinSet::new();
+        settle.start(&mut loops, &stopping);
         observer.set_started();
-        Ok(Self { fhir, admin, drain, observer, tasks })
+        Ok(Self { fhir, admin, log: log_address, drain, observer, tasks, settle, stop, loops })
     }
 
     /// Takes no new work, lets work in flight end within the limit, and returns when nothing runs any more.
@@ -174,6 +232,10 @@ impl Server {
         // Nobody listens any more only if everything has ended already.
         let _ = self.drain.send(true);
         while self.tasks.join_next().await.is_some() {}
+        // Nothing is recorded any more: the loops end, and one last pass settles what they have not seen.
+        let _ = self.stop.send(true);
+        while self.loops.join_next().await.is_some() {}
+        self.settle.last().await;
     }
 }
 
@@ -184,15 +246,15 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
 /// The layers at the socket, where types do not change: load is shed before it queues, and a queue is never longer
 /// than what is worked on.
 fn layered(
-    face: Arc<Face>,
+    faces: Arc<Faces>,
     concurrency_max: usize,
     observer: Arc<Observer>,
 ) -> impl tower::Service<Request<Incoming>, Response = Reply, Error = Infallible, Future: Send> + Clone + Send + 'static
 {
     let inner = ServiceBuilder::new().load_shed().concurrency_limit(concurrency_max).service_fn(
         move |request: Request<Incoming>| {
-            let face = Arc::clone(&face);
-            async move { Ok::<_, Infallible>(face.answer(request).await) }
+            let faces = Arc::clone(&faces);
+            async move { Ok::<_, Infallible>(faces.answer(request).await) }
         },
     );
     tower::service_fn(move |request: Request<Incoming>| {

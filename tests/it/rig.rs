@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
+use sluice::anchor::Log;
 use sluice::config::Config;
 use sluice::error::{Error, Result};
 use sluice::gateway::Gateway;
 use sluice::ingest::unit::{Caller, Context, Prefer};
 use sluice::ingest::units::{self, Units};
 use sluice::keys::Keys;
+use sluice::ledger::Embedded;
+use sluice::observe::Observer;
 use sluice::record::Answer;
 use sluice::serve::build::{Built, build};
 use sluice::store::spool::Spools;
@@ -15,8 +18,10 @@ use sluice::store::spool::Spools;
 /// The gateway and its folder, which goes with it.
 pub(crate) struct Rig {
     pub(crate) gateway: Arc<Gateway>,
+    pub(crate) log: Arc<Log>,
+    pub(crate) ledger: Arc<Embedded>,
+    pub(crate) folder: tempfile::TempDir,
     spools: Spools,
-    _folder: tempfile::TempDir,
 }
 
 const SETTINGS: &str = r#"
@@ -41,7 +46,7 @@ dir = "keys"
 dir = "ledger"
 origin = "ledger.example/consortium"
 [log]
-origin = "a.example/log"
+origin = "hospital-a/log"
 "#;
 
 impl Rig {
@@ -53,8 +58,8 @@ impl Rig {
         let path = folder.path().join("sluice.toml");
         std::fs::write(&path, SETTINGS).unwrap();
         let config = Config::parse(SETTINGS, &path).unwrap_or_else(|errors| panic!("{errors:?}"));
-        let Built { gateway, spools } = build(&config).await.unwrap();
-        Self { gateway, spools, _folder: folder }
+        let Built { gateway, spools, log, ledger } = build(&config, &Observer::new()).await.unwrap();
+        Self { gateway, spools, log, ledger, folder }
     }
 
     /// Admits a body as if it had been posted to the base.

@@ -139,6 +139,11 @@ impl Embedded {
         open::create(options, administrator)
     }
 
+    /// Whether a ledger stands in this folder.
+    pub fn stands(dir: &std::path::Path) -> Result<bool, LedgerError> {
+        Ok(dir.join(open::LOG).try_exists()?)
+    }
+
     /// Replays the log and starts the writer. A torn tail that no checkpoint covers is cut; anything else that does
     /// not fit is an [`LedgerError::Integrity`].
     pub fn open(options: &Options) -> Result<Self, LedgerError> {

@@ -29,7 +29,7 @@ use crate::ledger::signature::PublicKey;
 use crate::ledger::state::State;
 use crate::ledger::types::{Finality, Head};
 
-const LOG: &str = "operations.log";
+pub(super) const LOG: &str = "operations.log";
 const LOG_NEW: &str = "operations.new";
 const LOCK: &str = "lock";
 /// Changed subjects that are gathered before they go into the map during a replay.

@@ -1,0 +1,64 @@
+//! What was recorded by an operation: what its receipt is made of.
+//!
+//! Takes: an operation's id. Gives: who sent it and which versions it made or found. Never: a resource; the row is sealed
+//! under the tenant's key and holds types, ids and versions only.
+
+use serde::{Deserialize, Serialize};
+
+use super::plan::Planned;
+use super::{Answer, Recorder, outage, sealed};
+use crate::error::{Error, Result};
+use crate::stage::OperationId;
+use crate::store::Table;
+
+/// What an operation has recorded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Operation {
+    /// The institution that sent it.
+    pub sender: String,
+    /// One for each resource, in the order sent.
+    pub stands: Vec<Stands>,
+}
+
+/// Where a resource stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stands {
+    /// Its type.
+    pub resource_type: String,
+    /// Its id.
+    pub id: String,
+    /// Its version here, from 1.
+    pub version: u64,
+}
+
+impl Recorder {
+    /// What an operation has recorded; none if there is none of this id.
+    ///
+    /// # Errors
+    /// An outage of the store.
+    pub async fn operation(&self, id: OperationId) -> Result<Option<Operation>> {
+        let row = self.store.read(Table::Operation, id.as_bytes()).await.map_err(|error| outage(&error))?;
+        let Some(row) = row else { return Ok(None) };
+        let plain = self.vault.open(&aad(&id.to_string()), &row).map_err(|error| sealed(&error))?;
+        let operation = serde_json::from_slice(&plain);
+        operation.map(Some).map_err(|_| Error::defect("an operation's row is not what was written"))
+    }
+
+    /// The value of an operation's row.
+    pub(super) fn operation_row(&self, answer: &Answer, planned: &[Planned], sender: &str) -> Result<Vec<u8>> {
+        let stands = answer.entries.iter().zip(planned).map(|(entry, plan)| Stands {
+            resource_type: entry.resource_type.clone(),
+            id: plan.id.clone(),
+            version: plan.version,
+        });
+        let operation = Operation { sender: sender.to_owned(), stands: stands.collect() };
+        let plain = serde_json::to_vec(&operation).map_err(|_| Error::defect("a receipt can't be written"))?;
+        self.vault.seal(&[], &aad(&answer.operation), &plain).map_err(|error| sealed(&error))
+    }
+}
+
+fn aad(operation: &str) -> Vec<u8> {
+    let mut aad = vec![Table::Operation.tag()];
+    aad.extend_from_slice(operation.as_bytes());
+    aad
+}

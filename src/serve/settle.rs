@@ -1,0 +1,105 @@
+//! Settle: durable rows on their way out, one loop for each stage.
+//!
+//! Takes: what was built. Gives: loops that run until they are stopped, and one last pass after that. Never: gives up: a
+//! pass that fails is told and tried again, later each time. What a loop has not done stays in the store.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::anchor::{LEAVES_MAX, Log};
+use crate::config::Config;
+use crate::error::{Error, Peer, Result};
+use crate::ledger::Ledger;
+
+/// The longest pause after a pass that failed.
+const PAUSE_MAX: Duration = Duration::from_secs(30);
+
+/// The longest that a ledger may take over one anchor.
+const ANCHOR_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What settles.
+#[derive(Clone)]
+pub struct Settle {
+    /// The gateway's own log.
+    pub log: Arc<Log>,
+    /// Where its checkpoints are anchored.
+    pub ledger: Arc<dyn Ledger>,
+    /// The longest that a leaf waits to be sequenced.
+    pub log_beat: Duration,
+    /// How often the newest checkpoint is anchored.
+    pub ledger_beat: Duration,
+}
+
+impl Settle {
+    /// By the settings.
+    pub fn new(config: &Config, log: Arc<Log>, ledger: Arc<dyn Ledger>) -> Self {
+        Self { log, ledger, log_beat: config.log.beat, ledger_beat: config.ledger.beat }
+    }
+
+    /// Starts the loops; they end once `stop` turns true.
+    pub(super) fn start(&self, tasks: &mut JoinSet<()>, stop: &watch::Receiver<bool>) {
+        tasks.spawn(self.clone().sequence(stop.clone()));
+        tasks.spawn(self.clone().anchor(stop.clone()));
+    }
+
+    /// One pass of each in the order of the flow, so that what was recorded last is proven, if the parts serve.
+    pub(super) async fn last(&self) {
+        while matches!(told("sequence", self.log.sequence().await), Some(1..)) {}
+        told("anchor", self.anchor_once().await);
+    }
+
+    /// Leaves that wait get their indexes, on a constant beat, or at once while more wait than a batch holds.
+    async fn sequence(self, mut stop: watch::Receiver<bool>) {
+        let mut pause = self.log_beat;
+        loop {
+            match told("sequence", self.log.sequence().await) {
+                Some(LEAVES_MAX..) => continue,
+                Some(_) => pause = self.log_beat,
+                None => pause = longer(pause),
+            }
+            if stopped(&mut stop, pause).await {
+                return;
+            }
+        }
+    }
+
+    /// The newest checkpoint goes to the ledger, on a constant beat.
+    async fn anchor(self, mut stop: watch::Receiver<bool>) {
+        let mut pause = self.ledger_beat;
+        loop {
+            match told("anchor", self.anchor_once().await) {
+                Some(()) => pause = self.ledger_beat,
+                None => pause = longer(pause.min(PAUSE_MAX / 2)),
+            }
+            if stopped(&mut stop, pause).await {
+                return;
+            }
+        }
+    }
+
+    async fn anchor_once(&self) -> Result<()> {
+        // An anchor that is given up on stays open, and the next pass asks what became of it.
+        let anchored = tokio::time::timeout(ANCHOR_TIMEOUT, self.log.anchor(&*self.ledger)).await;
+        let late = |_| Error::outage(Peer::Ledger, ANCHOR_TIMEOUT, "the ledger took too long over an anchor");
+        anchored.map_err(late)?.map(drop)
+    }
+}
+
+/// What a pass gave; a failure is told to the operator.
+pub(super) fn told<T>(stage: &'static str, result: Result<T>) -> Option<T> {
+    result.inspect_err(|error| tracing::warn!(stage, %error, "a pass failed and is tried again")).ok()
+}
+
+/// Waits, unless or until the loop is to stop; says whether it is.
+pub(super) async fn stopped(stop: &mut watch::Receiver<bool>, pause: Duration) -> bool {
+    // Nobody can stop the loop any more once the sender is gone: that counts as a stop.
+    tokio::time::timeout(pause, stop.wait_for(|stop| *stop)).await.is_ok()
+}
+
+/// The pause after one more failure.
+pub(super) fn longer(pause: Duration) -> Duration {
+    pause.saturating_mul(2).min(PAUSE_MAX)
+}
