@@ -164,7 +164,7 @@ dir = "keys"
 dir = "ledger"
 origin = "ledger.example/consortium"
 [log]
-origin = "a.example/log"
+origin = "hospital-a/log"
 "#;
 
 impl Served {
@@ -182,8 +182,9 @@ impl Served {
         let config = Config::load(&file).unwrap_or_else(|errors| panic!("{errors:?}"));
         let runtime = tokio::runtime::Builder::new_multi_thread().thread_name("server").enable_all().build().unwrap();
         let server = runtime.block_on(async {
-            let built = build(&config).await.unwrap();
-            Server::start(&config, built.gateway, built.spools, Bytes::new(), Observer::new()).await.unwrap()
+            let observer = Observer::new();
+            let built = build(&config, &observer).await.unwrap();
+            Server::start(&config, built, Bytes::new(), observer).await.unwrap()
         });
         let mut roots = rustls::RootCertStore::empty();
         roots.add(CertificateDer::from(cert.der().to_vec())).unwrap();
