@@ -49,7 +49,11 @@ fn main() {
         }
     }
     let ratio = median(&mut ratios);
-    println!("admit over TLS {:.2} ms, floor {:.2} ms of CPU: {ratio:.2} times", median(&mut admits) * 1e3, median(&mut floors) * 1e3);
+    println!(
+        "admit over TLS {:.2} ms, floor {:.2} ms of CPU: {ratio:.2} times",
+        median(&mut admits) * 1e3,
+        median(&mut floors) * 1e3
+    );
     let small = served.per_entry(1_000, 8);
     let large = served.per_entry(100_000, 1);
     let growth = large / small;
@@ -174,7 +178,8 @@ impl Served {
         Keys::create(&path.join("keys")).unwrap();
         let hash = Sha256::digest(TOKEN).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         write_secret(&path.join("token"), &hash);
-        let rcgen::CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let rcgen::CertifiedKey { cert, signing_key } =
+            rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         std::fs::write(path.join("cert.pem"), cert.pem()).unwrap();
         write_secret(&path.join("key.pem"), &signing_key.serialize_pem());
         let file = path.join("sluice.toml");

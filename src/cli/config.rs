@@ -4,17 +4,49 @@
 //! reads nothing of the files which the settings name, but that they are there.
 
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use super::{Exit, Failure, Format};
 use crate::config::{self, Config};
 
-/// How findings are printed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// For people: `file:line:column: key: what was expected`.
-    Text,
-    /// One JSON object a line: {file, line, column, key, expected} per error, at last {file, ok, errors}.
-    Json,
+/// What is asked of settings.
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// Tells every error of a settings file, with its line, its key and what was expected
+    #[command(
+        after_help = "JSON, one line an error: {file, line, column, key, expected}; at last {file, ok, errors}. \
+        Exit code 64 if there are errors.\n\nExample:\n  sluice config check sluice.toml"
+    )]
+    Check {
+        /// Do not look at the files which the settings name: they are on another machine
+        #[arg(long)]
+        no_files: bool,
+        /// The settings [default: what SLUICE_CONFIG names]
+        file: Option<PathBuf>,
+    },
+    /// Prints the JSON Schema of settings files
+    #[command(after_help = "Example:\n  sluice config schema > sluice.schema.json")]
+    Schema,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// No file to check; output that can't be written.
+pub fn run(command: Command, format: Format, out: &mut dyn Write) -> Result<Exit, Failure> {
+    match command {
+        Command::Check { no_files, file } => {
+            let path = config::path(file).ok_or_else(|| {
+                Failure::Usage(format!("expected a settings file, or {} in the environment", config::PATH_VARIABLE))
+            })?;
+            let files = if no_files { Files::Unseen } else { Files::MustExist };
+            Ok(if check(&path, files, format, out)? { Exit::Fine } else { Exit::Usage })
+        }
+        Command::Schema => {
+            schema(out)?;
+            Ok(Exit::Fine)
+        }
+    }
 }
 
 /// Whether the files which the settings name are looked at.
@@ -37,13 +69,13 @@ pub fn check(path: &Path, files: Files, format: Format, out: &mut dyn Write) -> 
     let errors = loaded.err().unwrap_or_default();
     for error in &errors {
         match format {
-            Format::Text => writeln!(out, "{error}")?,
+            Format::Human => writeln!(out, "{error}")?,
             Format::Json => writeln!(out, "{}", serde_json::to_string(error)?)?,
         }
     }
     match format {
-        Format::Text if errors.is_empty() => writeln!(out, "{}: good", path.display())?,
-        Format::Text => writeln!(out, "{}: {} to mend", path.display(), errors.len())?,
+        Format::Human if errors.is_empty() => writeln!(out, "{}: good", path.display())?,
+        Format::Human => writeln!(out, "{}: {} to mend", path.display(), errors.len())?,
         Format::Json => {
             let summary = serde_json::json!({ "file": path, "ok": errors.is_empty(), "errors": errors.len() });
             writeln!(out, "{summary}")?;
@@ -71,7 +103,7 @@ mod tests {
 
     #[test]
     fn a_good_file_is_said_to_be_good() {
-        let (good, text) = run("config/sluice.toml", Format::Text);
+        let (good, text) = run("config/sluice.toml", Format::Human);
         assert!(good);
         assert_eq!(text, "config/sluice.toml: good\n");
     }

@@ -4,11 +4,38 @@ use std::io::{self, BufRead, Write};
 
 use bytes::Bytes;
 
+use super::{Exit, Failure};
 use crate::consent::decide::Settings;
 use crate::consent::exchange;
 
 /// Longest line that is read; a longer one is answered as unreadable.
 const LINE_BYTES_MAX: u64 = 64 << 20;
+
+/// What is asked of Consents.
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// Decides by the Consents that each line holds
+    #[command(
+        after_help = "NDJSON in, one question a line: {id, consents, request, resource}; NDJSON out, in the same \
+        order: {id, decision, obligations, reason}. What can't be read leads to deny or undecidable, never to an error.\n\n\
+        Example:\n  sluice consent decide < questions.ndjson"
+    )]
+    Decide {
+        /// `-`: standard input, which is also the default
+        #[arg(value_parser = ["-"], hide_possible_values = true)]
+        input: Option<String>,
+    },
+}
+
+/// Runs it.
+///
+/// # Errors
+/// Streams that break.
+pub fn run(command: &Command, input: impl BufRead, output: impl Write) -> Result<Exit, Failure> {
+    let Command::Decide { .. } = command;
+    decide(input, output)?;
+    Ok(Exit::Fine)
+}
 
 /// Answers each line of `input` with one on `output`, in order; empty lines are passed over. Every line has an answer,
 /// so the only error is that of reading or writing itself.

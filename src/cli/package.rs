@@ -7,7 +7,34 @@ use std::path::{Path, PathBuf};
 
 use sluice_fhir::package::{Limits, Package, PackageError, pack};
 
-use super::config::Format;
+use super::{Exit, Failure, Format};
+
+/// What is done with packages.
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// Packs the definitions of a FHIR package into the file that the validator reads
+    #[command(after_help = "JSON: {file, package, bytes}. The same package gives the same bytes.\n\n\
+        Example:\n  sluice package build hl7.fhir.us.core.tgz us-core.pack")]
+    Build {
+        /// The package: a .tgz, or the folder of an unpacked one
+        from: PathBuf,
+        /// The file to write
+        to: PathBuf,
+    },
+}
+
+/// Runs it.
+///
+/// # Errors
+/// As [`build`].
+pub fn run(command: &Command, format: Format, out: &mut dyn Write) -> Result<Exit, Failure> {
+    let Command::Build { from, to } = command;
+    match build(from, to, format, out) {
+        Ok(()) => Ok(Exit::Fine),
+        Err(BuildError::Print(error)) => Err(Failure::Stream(error)),
+        Err(error) => Err(Failure::could_not_run(&error)),
+    }
+}
 
 /// Why a pack was not written.
 #[derive(Debug, thiserror::Error)]
@@ -65,7 +92,7 @@ pub fn build(from: &Path, to: &Path, format: Format, out: &mut dyn Write) -> Res
     temporary.write_all(&bytes).map_err(file(to))?;
     temporary.persist(to).map_err(|error| BuildError::File { path: to.to_owned(), error: error.error })?;
     match format {
-        Format::Text => writeln!(out, "{}: {} in {} bytes", to.display(), package.id(), bytes.len())?,
+        Format::Human => writeln!(out, "{}: {} in {} bytes", to.display(), package.id(), bytes.len())?,
         Format::Json => {
             let line = serde_json::json!({ "file": to, "package": package.id(), "bytes": bytes.len() });
             writeln!(out, "{line}")?;
@@ -93,7 +120,7 @@ mod tests {
     fn a_failure_leaves_no_file() {
         let folder = tempfile::tempdir().unwrap();
         let to = folder.path().join("a.pack");
-        let error = build(folder.path(), &to, Format::Text, &mut Vec::new()).unwrap_err();
+        let error = build(folder.path(), &to, Format::Human, &mut Vec::new()).unwrap_err();
         assert!(matches!(error, BuildError::Package { error: PackageError::Manifest, .. }));
         assert!(!to.exists());
     }

@@ -9,6 +9,7 @@ pub mod fhir;
 pub mod host;
 pub mod log;
 pub mod receipts;
+pub mod metadata;
 pub mod respond;
 pub mod settle;
 mod stream;

@@ -110,10 +110,7 @@ const IN_PLACE_MAX: usize = 64;
 impl Store for Embedded {
     fn read(&self, table: Table, key: &[u8]) -> BoxFuture<'_, Result<Option<Bytes>, StoreError>> {
         let stored = checked_key(table, key);
-        async move {
-            value_of(&self.rows.keyspace, &self.rows.database.snapshot(), &stored?)
-        }
-        .boxed()
+        async move { value_of(&self.rows.keyspace, &self.rows.database.snapshot(), &stored?) }.boxed()
     }
 
     fn read_many(&self, keys: Vec<(Table, Bytes)>) -> BoxFuture<'_, Result<Vec<Option<Bytes>>, StoreError>> {
