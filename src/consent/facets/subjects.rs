@@ -193,3 +193,37 @@ impl std::fmt::Debug for Subject {
         f.write_str("Subject(…)")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use sluice_fhir::compartment::{Membership, patient};
+    use sluice_fhir::tree::{Limits, Tree};
+
+    use super::super::table::TYPES;
+    use super::Kind;
+
+    /// A resource with a patient at the end of a path.
+    fn with(name: &str, path: &[&str]) -> Tree {
+        let mut inner = String::from(r#"{"reference":"Patient/x"}"#);
+        for (depth, member) in path.iter().enumerate().rev() {
+            inner = format!("{}\"{member}\":{inner}}}", if depth == 0 { "" } else { "{" });
+        }
+        let json = if path.is_empty() { String::from("}") } else { format!(",{inner}") };
+        Tree::parse(Bytes::from(format!(r#"{{"resourceType":"{name}"{json}"#)), &Limits::default()).unwrap()
+    }
+
+    /// The one here asks for a patient wherever the other does, and finds no patient where the other finds none.
+    #[test]
+    fn the_compartment_is_that_of_the_definitions() {
+        for entry in TYPES.iter().filter(|entry| entry.name != "Patient") {
+            let bare = with(entry.name, &[]);
+            let needs_patient = matches!(patient(bare.root()), Membership::ShouldButDoesNot);
+            assert!(!needs_patient || entry.kind != Kind::Apart, "{}", entry.name);
+            for path in entry.subjects.iter().chain(entry.participants) {
+                let resource = with(entry.name, path);
+                assert!(matches!(patient(resource.root()), Membership::Patients(_)), "{} {path:?}", entry.name);
+            }
+        }
+    }
+}

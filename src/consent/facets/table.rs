@@ -1,7 +1,7 @@
 //! What each R4 type says by which element. Data: no rule stands here.
 //!
 //! Subjects are the expressions of the search parameters that CompartmentDefinition/patient names (R4 4.0.1, CC0-1.0, HL7);
-//! a test holds them against the definitions in `sluice_fhir`. Codes, dates and authors were chosen by hand from the
+//! a test in `subjects` holds them against `sluice_fhir::compartment`. Codes, dates and authors were chosen by hand from the
 //! five-Ws mappings of the same definitions: the clinical time and not that of issue or record, who wrote and not who
 //! was treated.
 
@@ -15,7 +15,7 @@ pub(super) fn of(name: &str) -> Option<&'static Type> {
 const NONE: &[Path] = &[];
 
 #[rustfmt::skip]
-const TYPES: &[Type] = &[
+pub(super) const TYPES: &[Type] = &[
     Type { name: "Account", kind: Kind::Compartment, subjects: &[&["subject"]], participants: NONE, codes: &[&["type"]], dates: &[&["servicePeriod"]], dates_else: NONE, authors: NONE },
     Type { name: "ActivityDefinition", kind: Kind::Apart, subjects: NONE, participants: NONE, codes: NONE, dates: NONE, dates_else: NONE, authors: NONE },
     Type { name: "AdverseEvent", kind: Kind::Compartment, subjects: &[&["subject"]], participants: NONE, codes: &[&["event"]], dates: &[&["date"]], dates_else: NONE, authors: &[&["recorder"]] },
@@ -49,7 +49,7 @@ const TYPES: &[Type] = &[
     Type { name: "CoverageEligibilityRequest", kind: Kind::Compartment, subjects: &[&["patient"]], participants: NONE, codes: NONE, dates: &[&["servicedDate"], &["servicedPeriod"]], dates_else: NONE, authors: &[&["enterer"], &["provider"]] },
     Type { name: "CoverageEligibilityResponse", kind: Kind::Compartment, subjects: &[&["patient"]], participants: NONE, codes: NONE, dates: &[&["servicedDate"], &["servicedPeriod"]], dates_else: NONE, authors: &[&["requestor"]] },
     Type { name: "DetectedIssue", kind: Kind::Compartment, subjects: &[&["patient"]], participants: NONE, codes: &[&["code"]], dates: &[&["identifiedDateTime"], &["identifiedPeriod"]], dates_else: NONE, authors: &[&["author"]] },
-    Type { name: "Device", kind: Kind::Apart, subjects: NONE, participants: NONE, codes: &[&["type"]], dates: NONE, dates_else: NONE, authors: NONE },
+    Type { name: "Device", kind: Kind::Indirect, subjects: NONE, participants: NONE, codes: &[&["type"]], dates: NONE, dates_else: NONE, authors: NONE },
     Type { name: "DeviceDefinition", kind: Kind::Apart, subjects: NONE, participants: NONE, codes: NONE, dates: NONE, dates_else: NONE, authors: NONE },
     Type { name: "DeviceMetric", kind: Kind::Apart, subjects: NONE, participants: NONE, codes: NONE, dates: NONE, dates_else: NONE, authors: NONE },
     Type { name: "DeviceRequest", kind: Kind::Compartment, subjects: &[&["subject"]], participants: &[&["performer"]], codes: &[&["codeCodeableConcept"]], dates: &[&["occurrenceDateTime"], &["occurrencePeriod"], &["occurrenceTiming"]], dates_else: &[&["authoredOn"]], authors: &[&["requester"]] },

@@ -3,3 +3,4 @@
 mod cases;
 mod hierarchy;
 mod properties;
+mod settings;
