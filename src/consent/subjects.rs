@@ -140,7 +140,7 @@ impl Resolver<'_> {
                 let contained = resources.get(at).map(|it| it.tree().node(node));
                 Ok(contained.and_then(|it| self.pseudonyms.contained(it)))
             }
-            Target::Local { resource_type, id } if resource_type == "Patient" => {
+            Target::Local { resource_type: "Patient", id } => {
                 self.recorded(&format!("Patient/{id}"), Some(id), known).await
             }
             Target::Absolute(url) => {
@@ -150,9 +150,7 @@ impl Resolver<'_> {
                 }
                 self.recorded(url, None, known).await
             }
-            Target::Conditional { resource_type, query } if resource_type == "Patient" => {
-                Ok(self.pseudonyms.query(query))
-            }
+            Target::Conditional { resource_type: "Patient", query } => Ok(self.pseudonyms.query(query)),
             Target::Logical | Target::Local { .. } | Target::Conditional { .. } | Target::Unresolvable(_) => Ok(None),
         }
     }

@@ -34,7 +34,7 @@ fn main() {
     println!("first Bundle, definitions read and compiled on the way: {:.1} ms", (cpu() - start) * 1e3);
 
     let trees: Vec<_> = bundles.iter().map(|b| Tree::parse(b.clone(), &Limits::default()).unwrap()).collect();
-    let resources: usize = trees.iter().map(|t| t.root().member("entry").map_or(0, |e| e.len())).sum();
+    let resources: usize = trees.iter().map(|t| t.root().member("entry").map_or(0, sluice_fhir::tree::Node::len)).sum();
     let bytes: usize = bundles.iter().map(Bytes::len).sum();
     let (mut with_parse, mut alone) = (f64::MAX, f64::MAX);
     for _ in 0..ROUNDS {

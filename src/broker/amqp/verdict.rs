@@ -135,8 +135,8 @@ mod tests {
 
     const NO_ROUTE: u16 = 312;
 
-    fn returned(id: u64) -> Option<Return> {
-        Some(Return { id: id.to_string(), reply_code: NO_ROUTE })
+    fn returned(id: u64) -> Return {
+        Return { id: id.to_string(), reply_code: NO_ROUTE }
     }
 
     #[test]
@@ -145,7 +145,7 @@ mod tests {
         verdicts.sent(1, "1".into());
         verdicts.sent(2, "2".into());
         // Message 2 came back, and lapin gave it to the confirm of message 1.
-        let got = verdicts.batch(vec![(1, Confirm::Ack(returned(2))), (2, Confirm::Ack(None))]);
+        let got = verdicts.batch(vec![(1, Confirm::Ack(Some(returned(2)))), (2, Confirm::Ack(None))]);
         assert_eq!(got, [(2, Err(PublishError::Returned { reply_code: NO_ROUTE })), (1, Ok(()))]);
     }
 
@@ -155,8 +155,8 @@ mod tests {
         for key in 1..=3 {
             verdicts.sent(key, key.to_string());
         }
-        assert_eq!(verdicts.batch(vec![(2, Confirm::Ack(returned(1)))]), []);
-        let got = verdicts.batch(vec![(1, Confirm::Ack(returned(2))), (3, Confirm::Ack(None))]);
+        assert_eq!(verdicts.batch(vec![(2, Confirm::Ack(Some(returned(1))))]), []);
+        let got = verdicts.batch(vec![(1, Confirm::Ack(Some(returned(2)))), (3, Confirm::Ack(None))]);
         let no_route = Err(PublishError::Returned { reply_code: NO_ROUTE });
         assert_eq!(got, [(2, no_route), (1, no_route), (3, Ok(()))]);
     }
@@ -184,7 +184,7 @@ mod tests {
             }
             for (_, pick, cut) in &messages {
                 let key = unacked.remove(pick.index(unacked.len()));
-                confirms.push((key, Confirm::Ack(queue.pop_front().and_then(returned))));
+                confirms.push((key, Confirm::Ack(queue.pop_front().map(returned))));
                 if *cut || key == last {
                     got.extend(verdicts.batch(std::mem::take(&mut confirms)));
                 }
