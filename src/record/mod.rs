@@ -179,7 +179,7 @@ impl Recorder {
         }
 
         let operation = staged.operation().to_string();
-        let answer = self.answer(answered, &planned, &bodies, &recorded_at, &operation)?;
+        let answer = told(answered, &planned, &bodies, &recorded_at, &operation)?;
         let mut batch = self.remember(normalized, looked_up, &answer, &everyone)?;
         batch = batch.put(
             Table::Operation,
@@ -399,45 +399,43 @@ impl Recorder {
         let Some(head) = head else { return Ok(None) };
         self.read_version(&key, version::head_version(&head)?).await
     }
+}
 
-    fn answer(
-        &self,
-        answered: &Answered,
-        planned: &[Planned],
-        bodies: &[Bytes],
-        recorded_at: &str,
-        operation: &str,
-    ) -> Result<Answer> {
-        let checked = answered.staged().permitted().checked();
-        let normalized = checked.normalized();
-        let prefer = normalized.context().prefer;
-        let raw = |bytes: Vec<u8>| {
-            let text = String::from_utf8(bytes).map_err(|_| Error::defect("an answer is not UTF-8"))?;
-            serde_json::value::RawValue::from_string(text).map(Some).map_err(|_| Error::defect("an answer is not JSON"))
-        };
-        let mut entries = Vec::with_capacity(planned.len());
-        for (at, (plan, resource)) in planned.iter().zip(normalized.resources()).enumerate() {
-            let located = answered.upstream().and_then(|it| it.get(at));
-            let representation = prefer == Prefer::Representation && plan.write;
-            entries.push(EntryAnswer {
-                status: located.map_or(plan.status(), |it| it.status),
-                resource_type: resource.resource_type().to_string(),
-                id: plan.id.clone(),
-                version: located.and_then(|it| it.version.clone()).unwrap_or_else(|| plan.version.to_string()),
-                last_modified: located
-                    .and_then(|it| it.last_modified.clone())
-                    .unwrap_or_else(|| recorded_at.to_owned()),
-                resource: if representation { raw(bodies[at].to_vec())? } else { None },
-                outcome: if prefer == Prefer::Outcome {
-                    raw(sluice_fhir::outcome::to_json(checked.issues()))?
-                } else {
-                    None
-                },
-            });
-        }
-        let transaction = normalized.shape() == Shape::Transaction;
-        Ok(Answer { operation: operation.to_owned(), transaction, entries })
+/// What the sender is told.
+fn told(
+    answered: &Answered,
+    planned: &[Planned],
+    bodies: &[Bytes],
+    recorded_at: &str,
+    operation: &str,
+) -> Result<Answer> {
+    let checked = answered.staged().permitted().checked();
+    let normalized = checked.normalized();
+    let prefer = normalized.context().prefer;
+    let raw = |bytes: Vec<u8>| {
+        let text = String::from_utf8(bytes).map_err(|_| Error::defect("an answer is not UTF-8"))?;
+        serde_json::value::RawValue::from_string(text).map(Some).map_err(|_| Error::defect("an answer is not JSON"))
+    };
+    let mut entries = Vec::with_capacity(planned.len());
+    for (at, (plan, resource)) in planned.iter().zip(normalized.resources()).enumerate() {
+        let located = answered.upstream().and_then(|it| it.get(at));
+        let representation = prefer == Prefer::Representation && plan.write;
+        entries.push(EntryAnswer {
+            status: located.map_or(plan.status(), |it| it.status),
+            resource_type: resource.resource_type().to_string(),
+            id: plan.id.clone(),
+            version: located.and_then(|it| it.version.clone()).unwrap_or_else(|| plan.version.to_string()),
+            last_modified: located.and_then(|it| it.last_modified.clone()).unwrap_or_else(|| recorded_at.to_owned()),
+            resource: if representation { raw(bodies[at].to_vec())? } else { None },
+            outcome: if prefer == Prefer::Outcome {
+                raw(sluice_fhir::outcome::to_json(checked.issues()))?
+            } else {
+                None
+            },
+        });
     }
+    let transaction = normalized.shape() == Shape::Transaction;
+    Ok(Answer { operation: operation.to_owned(), transaction, entries })
 }
 
 /// Every subject of a unit once.
