@@ -46,8 +46,10 @@ pub fn decide(mut input: impl BufRead, mut output: impl Write) -> io::Result<()>
             return output.flush();
         }
         if line.len() as u64 == LINE_BYTES_MAX && line.last() != Some(&b'\n') {
-            // What was read is no whole line, so it can't be parsed: it is answered as such, and the rest is skipped.
+            // What was read is no whole line, even if it happens to be whole JSON: it is answered as one that can't be
+            // read, and the rest is skipped.
             skip_line(&mut input)?;
+            line = b"{".to_vec();
         }
         if line.iter().all(u8::is_ascii_whitespace) {
             continue;

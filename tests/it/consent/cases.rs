@@ -116,3 +116,16 @@ fn every_consent_prints_back_as_an_equal_one() {
         }
     }
 }
+
+#[test]
+fn a_line_that_is_too_long_is_never_answered_by_its_beginning() {
+    let permit = r#"{"id":1,"request":{},"consents":[],"resource":{"resourceType":"Organization"}}"#;
+    let input = format!("{permit}{}{{\n{permit}\n", " ".repeat(64 << 20));
+    let mut output = Vec::new();
+    sluice::cli::consent::decide(input.as_bytes(), &mut output).unwrap();
+    let output = String::from_utf8(output).unwrap();
+    let decisions: Vec<Value> = output.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(decisions.len(), 2);
+    assert_eq!(decisions[0]["decision"], "undecidable");
+    assert_eq!(decisions[1]["decision"], "permit", "and the next line is read as usual");
+}
