@@ -18,7 +18,7 @@ use sluice::consent::pseudonym::Pseudonym;
 use sluice_fhir::datetime::DateTime;
 use sluice_fhir::tree::{Limits, Tree};
 
-/// Policy sets are interned: patients that decided alike share one. As many as fit in no cache of a core.
+/// Policy sets that are kept compiled, found by their consent root: as many as fit in no cache of a core.
 const SETS: u32 = 20_000;
 const DECISIONS: u64 = 10_000_000;
 
@@ -63,8 +63,9 @@ fn main() {
     let mut mirror = Mirror::new();
     let begun = Instant::now();
     for number in 0..subjects {
-        let policies = u32::try_from(number % u64::from(SETS)).unwrap();
-        mirror.finalize(pseudonym(number), Record { version: 1, state: State::Active, policies });
+        let mut root = [0; 32];
+        root[..8].copy_from_slice(&(number % u64::from(SETS)).to_be_bytes());
+        mirror.put(pseudonym(number), Record { version: 1, state: State::Active, root });
     }
     println!(
         "mirror: {subjects} subjects in {:.1} s, {:.1} bytes each",
@@ -88,8 +89,9 @@ fn main() {
     for turn in 0..DECISIONS {
         let at = usize::try_from(turn).unwrap();
         let facets = &facets[at % facets.len()];
-        let decision = mirror.decide(asked[at % asked.len()], |set| {
-            decide_subject(Settings::default(), &sets[set.unwrap_or_default() as usize], None, &request, facets)
+        let decision = mirror.decide(asked[at % asked.len()], |root| {
+            let set = root.and_then(|root| root.first_chunk()).copied().map_or(0, u64::from_be_bytes);
+            decide_subject(Settings::default(), &sets[usize::try_from(set).unwrap()], None, &request, facets)
         });
         permits += u64::from(black_box(decision).outcome == Outcome::Permit);
     }

@@ -102,6 +102,16 @@ pub mod rule {
     pub const REVOKED: &str = "subject.revoked";
     /// The mirror of the ledger is older than allowed.
     pub const STALE: &str = "mirror.stale";
+    /// A Consent of the subject is recorded and not on the ledger yet.
+    pub const UNFILED: &str = "consent.unfiled";
+    /// The policies that the ledger commits to are not to be had.
+    pub const OPENINGS: &str = "consent.openings";
+    /// The self-test found that the doors do not decide as they must.
+    pub const SELF_TEST: &str = "consent.self-test";
+    /// A Consent is the subject's own word and needs no leave to be recorded.
+    pub const ITSELF: &str = "consent.itself";
+    /// The record should name a patient and names none that is known.
+    pub const UNATTRIBUTED: &str = "subject.unattributed";
     /// The request can't be read.
     pub const REQUEST: &str = "request.unreadable";
 }

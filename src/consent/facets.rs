@@ -170,14 +170,27 @@ impl<'t> Surroundings<'t> {
         surroundings.labels.read(bundle);
         for entry in bundle.find(&["entry"]) {
             let Some(resource) = entry.member("resource") else { continue };
-            if let Some(url) = entry.member("fullUrl").and_then(Node::as_str) {
-                surroundings.entries.insert(url, resource);
-            }
-            if let Some(identity) = identity(resource) {
-                surroundings.entries.entry(Cow::Owned(identity)).or_insert(resource);
-            }
+            surroundings.add(entry.member("fullUrl").and_then(Node::as_str), resource);
         }
         surroundings
+    }
+
+    /// The same of resources that were cut out of their Bundle, each with its fullUrl.
+    pub fn of_entries(entries: impl IntoIterator<Item = (Option<&'t str>, Node<'t>)>) -> Self {
+        let mut surroundings = Self::none();
+        for (full_url, resource) in entries {
+            surroundings.add(full_url.map(Cow::Borrowed), resource);
+        }
+        surroundings
+    }
+
+    fn add(&mut self, full_url: Option<Cow<'t, str>>, resource: Node<'t>) {
+        if let Some(url) = full_url {
+            self.entries.insert(url, resource);
+        }
+        if let Some(identity) = identity(resource) {
+            self.entries.entry(Cow::Owned(identity)).or_insert(resource);
+        }
     }
 
     fn entry(&self, reference: &str) -> Option<Node<'t>> {

@@ -54,6 +54,21 @@ impl Labeler {
         Self::default()
     }
 
+    /// The sensitivities that come with Sluice (`mappings/labels`, from IHE PCF).
+    pub fn shipped() -> Result<Self, LabelsError> {
+        const SHIPPED: [&[u8]; 6] = [
+            include_bytes!("../../mappings/labels/eth.json"),
+            include_bytes!("../../mappings/labels/ethud.json"),
+            include_bytes!("../../mappings/labels/hiv.json"),
+            include_bytes!("../../mappings/labels/opioidud.json"),
+            include_bytes!("../../mappings/labels/psy.json"),
+            include_bytes!("../../mappings/labels/sdv.json"),
+        ];
+        let mut labeler = Self::new();
+        SHIPPED.into_iter().try_for_each(|value_set| labeler.add(Bytes::from_static(value_set)))?;
+        Ok(labeler)
+    }
+
     /// Adds the codes of a ValueSet.
     pub fn add(&mut self, value_set: Bytes) -> Result<(), LabelsError> {
         let tree = Tree::parse(value_set, &Limits::default()).map_err(LabelsError::Syntax)?;

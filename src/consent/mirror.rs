@@ -1,16 +1,18 @@
 //! The local mirror of the ledger's subject records, by which decisions are made: never a call to a ledger per resource.
 //!
-//! Takes what the ledger's changes say, gives for a pseudonym the record that is final and the one that is coming.
-//! While version n+1 is seen but not final a permit needs both; a change that was retracted keeps denying until its
+//! Takes what the ledger's changes say, gives for a pseudonym the record that is final and those that are coming.
+//! While a later version is seen but not final a permit needs both; a change that was retracted keeps denying until its
 //! absence is final. A mirror older than allowed answers nothing. In memory; what fills it is durable elsewhere.
 //!
 //! An open-addressing table over fixed slots: pseudonyms are keyed hashes, so their own bytes spread them and nobody
-//! without the key can choose two that collide. It grows by a quarter, so a record costs at most 80 bytes.
+//! without the key can choose two that collide. A slot holds the first 16 bytes of a pseudonym, which are 128 bits of a
+//! keyed hash: as good a name. The table grows by a quarter, so a record costs at most 94 bytes.
 
 use std::collections::HashMap;
 
 use super::decide::{Decision, Outcome, rule};
 use super::pseudonym::Pseudonym;
+use crate::ledger::{OpId, SubjectRecord, SubjectState};
 
 /// What the ledger says of a subject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,21 +28,45 @@ pub enum State {
 /// One version of a subject's record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// Counts from 1; the ledger's compare-and-set is on it.
-    pub version: u64,
+    /// Counts from 1, in 32 bits as the ledger's format has it; the ledger's compare-and-set is on it.
+    pub version: u32,
     /// What it says.
     pub state: State,
-    /// Number of the policy set, as the caller has interned it.
-    pub policies: u32,
+    /// The consent root: commits to all policies of the subject.
+    pub root: [u8; 32],
+}
+
+impl From<&SubjectRecord> for Record {
+    fn from(record: &SubjectRecord) -> Self {
+        let state = match record.state {
+            SubjectState::Active => State::Active,
+            SubjectState::Revoked => State::Revoked,
+            SubjectState::Erased => State::Erased,
+        };
+        let version = u32::try_from(record.version).unwrap_or(u32::MAX);
+        Self { version, state, root: record.consent_root }
+    }
 }
 
 /// What is known of a subject.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct View {
     /// The record that is final.
     pub last: Option<Record>,
-    /// A later one that is not, or was retracted and may still come.
-    pub coming: Option<Record>,
+    /// Later ones that are not, or were retracted and may still come; in the order seen.
+    pub coming: Vec<Record>,
+}
+
+impl View {
+    /// The highest version seen: what a decision rests on, and what moves when the subject decides anew.
+    pub fn version(&self) -> Option<u64> {
+        self.last.iter().chain(&self.coming).map(|record| u64::from(record.version)).max()
+    }
+
+    /// Every record that must permit. Without any there is one question still: what holds where nobody spoke.
+    pub fn records(&self) -> impl Iterator<Item = Option<Record>> + '_ {
+        std::iter::once(self.last).chain(self.coming.iter().copied().map(Some))
+    }
 }
 
 /// Subjects by pseudonym. One writer; readers hold a shared reference.
@@ -49,21 +75,33 @@ pub struct Mirror {
     slots: Vec<Slot>,
     len: usize,
     /// Few at any time: those of the blocks that are not final yet.
-    coming: HashMap<Pseudonym, Record>,
-    /// When the ledger last said that nothing newer is final, in microseconds since 1970.
+    coming: HashMap<Pseudonym, Vec<Coming>>,
+    /// The height up to which every change has been taken in.
+    height: u64,
+    /// When the ledger last said that it holds nothing that the mirror does not, in microseconds since 1970.
     as_of_micros: Option<i64>,
 }
 
-/// 48 bytes. Version 0 marks an empty slot.
+/// A record that is not final.
+#[derive(Clone, Copy, Debug)]
+struct Coming {
+    record: Record,
+    op: OpId,
+    /// Where it stands: it is final once a head beyond it is.
+    height: u64,
+    retracted: bool,
+}
+
+/// 56 bytes. Version 0 marks an empty slot.
 #[derive(Clone, Copy, Debug)]
 struct Slot {
-    key: [u8; 32],
-    version: u64,
-    policies: u32,
+    key: [u8; 16],
+    root: [u8; 32],
+    version: u32,
     state: State,
 }
 
-const EMPTY: Slot = Slot { key: [0; 32], version: 0, policies: 0, state: State::Erased };
+const EMPTY: Slot = Slot { key: [0; 16], root: [0; 32], version: 0, state: State::Erased };
 
 /// Slots in use of all, at most: 3/4 after a growth by a quarter is 60 % before it.
 const LOAD: (usize, usize) = (3, 4);
@@ -76,65 +114,88 @@ impl Mirror {
 
     /// What is known of a subject.
     pub fn view(&self, subject: Pseudonym) -> View {
-        View { last: self.last(subject), coming: self.coming.get(&subject).copied() }
+        let coming = self.coming.get(&subject).into_iter().flatten().map(|coming| coming.record).collect();
+        View { last: self.last(subject), coming }
     }
 
-    /// Decides by the final record, and by the coming one if there is: both must permit. `by_policies` decides by a
-    /// policy set, or by the implicit policy where there is no record.
-    pub fn decide(&self, subject: Pseudonym, mut by_policies: impl FnMut(Option<u32>) -> Decision) -> Decision {
+    /// Decides by the final record, and by those that are coming: all must permit. `by_root` decides by the policies
+    /// under a consent root, or by the implicit policy where there is no record.
+    pub fn decide(&self, subject: Pseudonym, mut by_root: impl FnMut(Option<&[u8; 32]>) -> Decision) -> Decision {
         let view = self.view(subject);
-        let mut by_record = |record: Option<Record>| match record {
-            None => by_policies(None),
-            Some(Record { state: State::Active, policies, .. }) => by_policies(Some(policies)),
+        let by_record = |record: Option<Record>| match record {
+            None => by_root(None),
+            Some(Record { state: State::Active, root, .. }) => by_root(Some(&root)),
             Some(Record { state: State::Revoked | State::Erased, .. }) => Decision::plain(Outcome::Deny, rule::REVOKED),
         };
-        let decided = by_record(view.last);
-        match view.coming {
-            Some(coming) => decided.and(by_record(Some(coming))),
-            None => decided,
-        }
+        let decisions = view.records().map(by_record).reduce(Decision::and);
+        decisions.unwrap_or_else(|| Decision::plain(Outcome::Deny, rule::REVOKED))
     }
 
-    /// A record was seen that is not final. An older one than what is final is passed over.
-    pub fn see(&mut self, subject: Pseudonym, record: Record) {
-        let is_newer = |other: Option<Record>| other.is_none_or(|other| record.version > other.version);
-        if is_newer(self.last(subject)) && is_newer(self.coming.get(&subject).copied()) {
-            self.coming.insert(subject, record);
-        }
-    }
-
-    /// A record is final. It takes the place of every older one. Passed over if a later one is final already, so that
-    /// replaying changes is harmless.
-    pub fn finalize(&mut self, subject: Pseudonym, record: Record) {
-        if record.version == 0 || self.last(subject).is_some_and(|last| last.version > record.version) {
+    /// A record was seen that is not final, put by `op` at `height`. What is not newer than the final one is passed over,
+    /// and so is what was seen before.
+    pub fn see(&mut self, subject: Pseudonym, record: Record, op: OpId, height: u64) {
+        if record.version == 0 || self.last(subject).is_some_and(|last| last.version >= record.version) {
             return;
         }
-        if self.coming.get(&subject).is_some_and(|coming| coming.version <= record.version) {
-            self.coming.remove(&subject);
-        }
-        self.put(subject, record);
-    }
-
-    /// It is final that the coming record of a version, seen before, is not on the ledger. Not to be called on the mere
-    /// news of a retraction: until its absence is final, the change keeps denying.
-    pub fn absent(&mut self, subject: Pseudonym, version: u64) {
-        if self.coming.get(&subject).is_some_and(|coming| coming.version == version) {
-            self.coming.remove(&subject);
+        let coming = self.coming.entry(subject).or_default();
+        match coming.iter_mut().find(|known| known.op == op) {
+            // It is back, perhaps elsewhere.
+            Some(known) => (known.height, known.retracted) = (height, false),
+            None => coming.push(Coming { record, op, height, retracted: false }),
         }
     }
 
-    /// The ledger said that up to this moment nothing is final that the mirror does not hold. Never goes back.
+    /// An operation is gone from the ledger's history. It keeps denying: it may come back until its absence is final.
+    pub fn retract(&mut self, op: OpId) {
+        for coming in self.coming.values_mut().flatten().filter(|coming| coming.op == op) {
+            coming.retracted = true;
+        }
+    }
+
+    /// Everything below `height` is final: what was seen there takes the place of every older record, and what was
+    /// retracted there is absent for good.
+    pub fn finalize(&mut self, height: u64) {
+        let mut settled = Vec::new();
+        self.coming.retain(|subject, coming| {
+            coming.retain(|it| {
+                if it.height < height && !it.retracted {
+                    settled.push((*subject, it.record));
+                }
+                it.height >= height
+            });
+            !coming.is_empty()
+        });
+        for (subject, record) in settled {
+            self.put(subject, record);
+        }
+        self.height = self.height.max(height);
+    }
+
+    /// Every change below `height` has been taken in.
+    pub fn reach(&mut self, height: u64) {
+        self.height = self.height.max(height);
+    }
+
+    /// The height up to which every change has been taken in.
+    pub fn height(&self) -> u64 {
+        self.height
+    }
+
+    /// The ledger said that at this moment it held nothing that the mirror does not. Never goes back.
     pub fn confirm(&mut self, as_of_micros: i64) {
         self.as_of_micros = self.as_of_micros.max(Some(as_of_micros));
+    }
+
+    /// How long ago the ledger was last heard of, in microseconds; none if it never was.
+    pub fn age_micros(&self, now_micros: i64) -> Option<i64> {
+        self.as_of_micros.map(|as_of| now_micros.saturating_sub(as_of))
     }
 
     /// Whether the mirror is young enough to decide by. `now_micros` is the gateway's clock; a mirror from the future,
     /// beyond the skew allowed, is as bad as an old one.
     pub fn is_fresh(&self, now_micros: i64, staleness_max_micros: i64, skew_max_micros: i64) -> bool {
-        self.as_of_micros.is_some_and(|as_of| {
-            let age = now_micros.saturating_sub(as_of);
-            age <= staleness_max_micros && age >= skew_max_micros.saturating_neg()
-        })
+        self.age_micros(now_micros)
+            .is_some_and(|age| age <= staleness_max_micros && age >= skew_max_micros.saturating_neg())
     }
 
     /// Subjects with a final record.
@@ -152,31 +213,37 @@ impl Mirror {
         self.slots.capacity() * size_of::<Slot>()
     }
 
+    /// Puts a final record in the place of every older one. Passed over if a later one is final already, so that
+    /// replaying changes is harmless.
+    pub fn put(&mut self, subject: Pseudonym, record: Record) {
+        if record.version == 0 || self.last(subject).is_some_and(|last| last.version > record.version) {
+            return;
+        }
+        if (self.len + 1) * LOAD.1 > self.slots.len() * LOAD.0 {
+            self.grow();
+        }
+        let key = short(subject);
+        let Some(slot) = self.find(key).and_then(|at| self.slots.get_mut(at)) else { return };
+        self.len += usize::from(slot.version == 0);
+        *slot = Slot { key, root: record.root, version: record.version, state: record.state };
+    }
+
     fn last(&self, subject: Pseudonym) -> Option<Record> {
-        let slot = self.slots.get(self.find(subject)?)?;
-        (slot.version != 0).then_some(Record { version: slot.version, state: slot.state, policies: slot.policies })
+        let slot = self.slots.get(self.find(short(subject))?)?;
+        (slot.version != 0).then_some(Record { version: slot.version, state: slot.state, root: slot.root })
     }
 
     /// The slot of a subject, or the empty one where it would go.
-    fn find(&self, subject: Pseudonym) -> Option<usize> {
-        let mut at = home(subject, self.slots.len());
+    fn find(&self, key: [u8; 16]) -> Option<usize> {
+        let mut at = home(key, self.slots.len());
         for _ in 0..self.slots.len() {
             let slot = self.slots.get(at)?;
-            if slot.version == 0 || slot.key == subject.0 {
+            if slot.version == 0 || slot.key == key {
                 return Some(at);
             }
             at = if at + 1 == self.slots.len() { 0 } else { at + 1 };
         }
         None
-    }
-
-    fn put(&mut self, subject: Pseudonym, record: Record) {
-        if (self.len + 1) * LOAD.1 > self.slots.len() * LOAD.0 {
-            self.grow();
-        }
-        let Some(slot) = self.find(subject).and_then(|at| self.slots.get_mut(at)) else { return };
-        self.len += usize::from(slot.version == 0);
-        *slot = Slot { key: subject.0, version: record.version, policies: record.policies, state: record.state };
     }
 
     fn grow(&mut self) {
@@ -186,18 +253,23 @@ impl Mirror {
         slots.resize(wanted, EMPTY);
         let old = std::mem::replace(&mut self.slots, slots);
         for slot in old.into_iter().filter(|slot| slot.version != 0) {
-            if let Some(at) = self.find(Pseudonym(slot.key))
-                && let Some(empty) = self.slots.get_mut(at)
-            {
+            if let Some(empty) = self.find(slot.key).and_then(|at| self.slots.get_mut(at)) {
                 *empty = slot;
             }
         }
     }
 }
 
+/// The first half of a pseudonym.
+fn short(subject: Pseudonym) -> [u8; 16] {
+    let mut first = [0; 16];
+    first.copy_from_slice(&subject.0[..16]);
+    first
+}
+
 /// Where a subject's probe begins: its first eight bytes, scaled to the table.
-fn home(subject: Pseudonym, slots: usize) -> usize {
-    let start = subject.0.iter().take(8).fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte));
+fn home(key: [u8; 16], slots: usize) -> usize {
+    let start = key.iter().take(8).fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte));
     let scaled = (u128::from(start) * slots as u128) >> 64;
     usize::try_from(scaled).unwrap_or(0)
 }
@@ -211,14 +283,18 @@ mod tests {
         Pseudonym(sha2::Sha256::digest(number.to_be_bytes()).into())
     }
 
-    fn active(version: u64, policies: u32) -> Record {
-        Record { version, state: State::Active, policies }
+    fn active(version: u32, root: u8) -> Record {
+        Record { version, state: State::Active, root: [root; 32] }
     }
 
-    /// Policy set 1 permits, 2 denies; without a record the implicit policy denies.
+    fn op(number: u8) -> OpId {
+        OpId([number; 32])
+    }
+
+    /// Root 1 permits, all others deny; without a record the implicit policy denies.
     fn decide(mirror: &Mirror, who: Pseudonym) -> Outcome {
-        let by = |policies| match policies {
-            Some(1) => Decision::plain(Outcome::Permit, rule::PERMIT),
+        let by = |root: Option<&[u8; 32]>| match root {
+            Some(root) if root[0] == 1 => Decision::plain(Outcome::Permit, rule::PERMIT),
             Some(_) => Decision::plain(Outcome::Deny, rule::DENY),
             None => Decision::plain(Outcome::Deny, rule::IMPLICIT_DENY),
         };
@@ -229,21 +305,42 @@ mod tests {
     fn a_permit_needs_the_final_and_the_coming_version() {
         let (mut mirror, who) = (Mirror::new(), subject(1));
         assert_eq!(decide(&mirror, who), Outcome::Deny);
-        mirror.see(who, active(1, 1));
+        mirror.see(who, active(1, 1), op(1), 4);
         assert_eq!(decide(&mirror, who), Outcome::Deny, "a grant that is not final grants nothing");
-        mirror.finalize(who, active(1, 1));
+        mirror.finalize(4);
+        assert_eq!(decide(&mirror, who), Outcome::Deny, "a head at its height does not cover it");
+        mirror.finalize(5);
         assert_eq!(decide(&mirror, who), Outcome::Permit);
-        mirror.see(who, active(2, 2));
+        mirror.see(who, active(2, 2), op(2), 6);
         assert_eq!(decide(&mirror, who), Outcome::Deny, "a denial denies as soon as it is seen");
-        // A retraction is no news that counts; only its absence, when final, lifts it.
-        mirror.absent(who, 3);
-        assert_eq!(decide(&mirror, who), Outcome::Deny);
-        mirror.absent(who, 2);
+        mirror.see(who, active(3, 1), op(3), 7);
+        assert_eq!(decide(&mirror, who), Outcome::Deny, "a later grant does not lift a denial that may stay");
+        assert_eq!(mirror.view(who).version(), Some(3));
+        mirror.finalize(8);
         assert_eq!(decide(&mirror, who), Outcome::Permit);
-        mirror.finalize(who, Record { version: 2, state: State::Revoked, policies: 1 });
+        mirror.see(who, active(2, 2), op(2), 6);
+        assert_eq!(decide(&mirror, who), Outcome::Permit, "a replayed older version changes nothing");
+    }
+
+    #[test]
+    fn a_retracted_change_denies_until_its_absence_is_final() {
+        let (mut mirror, who) = (Mirror::new(), subject(1));
+        mirror.put(who, active(1, 1));
+        mirror.see(who, active(2, 2), op(2), 6);
+        mirror.retract(op(2));
         assert_eq!(decide(&mirror, who), Outcome::Deny);
-        mirror.finalize(who, active(1, 1));
-        assert_eq!(decide(&mirror, who), Outcome::Deny, "a replayed older version changes nothing");
+        mirror.finalize(6);
+        assert_eq!(decide(&mirror, who), Outcome::Deny);
+        mirror.finalize(7);
+        assert_eq!(decide(&mirror, who), Outcome::Permit);
+        mirror.see(who, active(2, 2), op(2), 8);
+        mirror.retract(op(2));
+        mirror.see(who, active(2, 2), op(2), 9);
+        mirror.finalize(10);
+        assert_eq!(decide(&mirror, who), Outcome::Deny, "it came back");
+        mirror.see(who, Record { state: State::Revoked, ..active(3, 1) }, op(3), 11);
+        mirror.finalize(12);
+        assert_eq!(decide(&mirror, who), Outcome::Deny);
     }
 
     #[test]
@@ -260,11 +357,11 @@ mod tests {
     fn all_subjects_are_found_again_in_bounded_memory() {
         let mut mirror = Mirror::new();
         for number in 0..50_000 {
-            mirror.finalize(subject(number), active(number + 1, 1));
+            mirror.put(subject(number.into()), active(number + 1, 1));
             assert!(mirror.len() < 1000 || mirror.bytes() <= mirror.len() * 100);
         }
         assert_eq!(mirror.len(), 50_000);
-        assert!((0..50_000).all(|number| mirror.view(subject(number)).last == Some(active(number + 1, 1))));
+        assert!((0..50_000).all(|number| mirror.view(subject(number.into())).last == Some(active(number + 1, 1))));
         assert_eq!(mirror.view(subject(50_000)), View::default());
     }
 }

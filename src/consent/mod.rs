@@ -7,7 +7,9 @@
 //! - [`policy`] compiles a Consent; [`facets`] draws from a resource what a decision needs; [`decide`] decides.
 //! - [`codes`] has the code systems' hierarchies, [`labels`] the step that labels sensitive records.
 //! - [`pseudonym`] names subjects on the ledger and towards subscribers, [`identify`] from what a hospital writes;
-//!   [`subjects`] finds whom a unit is about; [`mirror`] is the local map of the ledger.
+//!   [`subjects`] finds whom a unit is about; [`mirror`] is the local map of the ledger, which [`follow`] fills;
+//!   [`openings`] keeps the policies that the ledger commits to; [`unfiled`] tells whose Consents it does not know yet.
+//! - [`selftest`] asks the doors for what they must deny.
 //! - [`exchange`] is the one-line JSON form of a decision, which the command `consent decide` speaks.
 
 pub mod codes;
@@ -15,9 +17,13 @@ pub mod decide;
 pub mod door;
 pub mod exchange;
 pub mod facets;
+pub mod follow;
 pub mod identify;
 pub mod labels;
 pub mod mirror;
+pub mod openings;
 pub mod policy;
 pub mod pseudonym;
+pub mod selftest;
 pub mod subjects;
+pub mod unfiled;

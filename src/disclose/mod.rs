@@ -1,1 +1,215 @@
-//! disclose
+//! Disclose: a question on its way back.
+//!
+//! Takes: who asks, in which role and for what, and for which resource. Gives: the resource as it is stored, if every
+//! subject of it permits. Never: shows what is not decided; lets what may not be shown look any different from what is
+//! not there; answers before it is durable who asked and what was decided.
+//!
+//! The same door decides for everyone, the institution that sent the record included: the action is `access`, and where
+//! no Consent speaks `consent.implicit.disclose` holds. There is no way around it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use sluice_fhir::tree::{Limits, Tree};
+use time::OffsetDateTime;
+
+use crate::consent::decide::Outcome;
+use crate::consent::door::{Asker, Door, Judgement};
+use crate::error::{Error, Peer, Refusal, Result};
+use crate::ingest::unit::Caller;
+use crate::observe;
+use crate::record::leaf::Record;
+use crate::record::version::{ResourceKey, Version};
+use crate::record::{Recorder, instant};
+use crate::store::Batch;
+
+/// What is asked: FHIR R4 http.html#read, or #vread with a version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question {
+    /// Who asks, from its credential.
+    pub caller: Caller,
+    /// The type.
+    pub resource_type: String,
+    /// The id.
+    pub id: String,
+    /// The version; the current one without.
+    pub version: Option<u64>,
+}
+
+/// A question that may be asked at all. Only `disclose` makes one.
+#[derive(Debug)]
+pub struct Authorized {
+    question: Question,
+    asker: Asker,
+}
+
+/// A question with what stands there.
+#[derive(Debug)]
+pub struct Fetched {
+    authorized: Authorized,
+    version: Option<Version>,
+}
+
+/// A question that was decided.
+#[derive(Debug)]
+pub struct Judged {
+    fetched: Fetched,
+    judgement: Option<Judgement>,
+}
+
+/// A question of which it is durable who asked and what was decided.
+#[derive(Debug)]
+pub struct Audited(Judged);
+
+/// A resource that may be shown.
+#[derive(Debug, Clone)]
+pub struct Shown(Version);
+
+/// Lets a question in while the doors can decide. Asked before anything is looked up, so that an outage says nothing of
+/// what is there.
+///
+/// # Errors
+/// 403 for a caller without a purpose; an outage of the ledger or of the doors.
+pub fn authorize(question: Question, door: &Door) -> Result<Authorized> {
+    if question.caller.purpose.is_none() {
+        return Err(Error::refusal(Refusal::Forbidden, "disclose.purpose", "a caller whose settings name a purpose"));
+    }
+    door.ready()
+        .map_err(|rule| Error::outage(Peer::Ledger, Duration::from_secs(5), format!("doors closed: {rule}")))?;
+    let asker = Asker::from(&question.caller);
+    Ok(Authorized { question, asker })
+}
+
+/// Looks up what stands there. Nothing stands there any more where a key of its subjects was destroyed.
+///
+/// # Errors
+/// An outage of the store.
+pub async fn fetch(authorized: Authorized, recorder: &Recorder) -> Result<Fetched> {
+    let Question { resource_type, id, version, .. } = &authorized.question;
+    let version = match version {
+        None => recorder.read_current(resource_type, id).await?,
+        Some(version) => recorder.read_version(&ResourceKey::of(recorder.keys(), resource_type, id), *version).await?,
+    };
+    Ok(Fetched { authorized, version })
+}
+
+/// Asks the door.
+///
+/// # Errors
+/// A defect if what is stored is no resource.
+pub async fn permit(fetched: Fetched, door: &Door) -> Result<Judged> {
+    let judgement = match &fetched.version {
+        None => None,
+        Some(version) => {
+            let tree = Tree::parse(version.body.clone(), &Limits::default());
+            let tree = tree.map_err(|_| Error::defect("a stored resource is not JSON"))?;
+            let facets = door.facets(tree.root());
+            let (asker, about) = (&fetched.authorized.asker, version.about.whom());
+            Some(door.disclose(observe::Door::Read, asker, &about, &facets).await)
+        }
+    };
+    Ok(Judged { fetched, judgement })
+}
+
+/// Makes durable who asked for what, and what was decided: one leaf for the decision and one for the audit, in one
+/// commit. A question for what is not there leaves its audit leaf too, and takes as long.
+///
+/// # Errors
+/// An outage of the store; then nothing is shown.
+pub async fn audit(judged: Judged, recorder: &Recorder) -> Result<Audited> {
+    let Authorized { question, asker } = &judged.fetched.authorized;
+    let at = instant(OffsetDateTime::now_utc());
+    let subjects = judged.fetched.version.as_ref().map(|it| it.about.subjects.clone()).unwrap_or_default();
+    let asked = |kind| {
+        let mut record = Record::new(kind, recorder.tenant(), &at)
+            .text("action", "access")
+            .text("door", "read")
+            .text("id", &question.id)
+            .text("reader", &asker.institution)
+            .text("type", &question.resource_type);
+        for (name, value) in [("purpose", &asker.purpose), ("role", &asker.role)] {
+            if let Some(value) = value {
+                record = record.text(name, value);
+            }
+        }
+        if let Some(device) = &question.caller.device {
+            record = record.text("device", device);
+        }
+        if let Some(version) = &judged.fetched.version {
+            record = record.number("version", version.about.version);
+        }
+        record
+    };
+    let mut batch = Batch::new();
+    let mut numbering = recorder.counters().number(&subjects, &**recorder.store()).await?;
+    if let Some(judgement) = &judged.judgement {
+        let mut decision = asked("decision")
+            .text("outcome", judgement.outcome.code())
+            .text("rule", judgement.rule)
+            .number("head", judgement.head);
+        if let Some(path) = &judgement.provision {
+            decision = decision.text("provision", path);
+        }
+        if let [(_, version)] = judgement.versions[..] {
+            decision = decision.number("subjectVersion", version.unwrap_or(0));
+        }
+        let numbered: Vec<_> = subjects.iter().map(|it| (*it, numbering.next(it))).collect();
+        batch = recorder.leaf(batch, &decision.commit(&numbered)?, &subjects)?;
+    }
+    let shown = if judged.passes() { "shown" } else { "not-shown" };
+    let numbered: Vec<_> = subjects.iter().map(|it| (*it, numbering.next(it))).collect();
+    batch = recorder.leaf(batch, &asked("audit").text("outcome", shown).commit(&numbered)?, &subjects)?;
+    batch = numbering.seal(batch);
+    // A crash right here leaves nothing, and an asker without an answer; after the commit, leaves that say it was
+    // shown though it may not have arrived: the safe side.
+    let committing = recorder.store().commit(batch);
+    drop(numbering);
+    if let Err(error) = committing.await {
+        recorder.counters().forget().await;
+        return Err(crate::record::uncommitted(&error));
+    }
+    Ok(Audited(judged))
+}
+
+impl Judged {
+    fn passes(&self) -> bool {
+        self.judgement.as_ref().is_some_and(Judgement::passes)
+    }
+}
+
+impl Audited {
+    /// The answer.
+    ///
+    /// # Errors
+    /// 404 for what is not there and for what may not be shown; an outage where it cannot be decided.
+    pub fn into_answer(self) -> Result<Shown> {
+        let passes = self.0.passes();
+        let not_found =
+            || Error::refusal(Refusal::NotFound, "http.read", "a resource that stands there and may be shown");
+        match (self.0.fetched.version, self.0.judgement) {
+            (Some(version), Some(_)) if passes => Ok(Shown(version)),
+            (_, Some(judgement)) if judgement.outcome == Outcome::Undecidable && judgement.pending => {
+                let text = format!("consent can't be decided: {}", judgement.rule);
+                Err(Error::outage(Peer::Custodian, Duration::from_secs(5), text))
+            }
+            _ => Err(not_found()),
+        }
+    }
+}
+
+impl Shown {
+    /// The resource as it is stored.
+    pub fn body(&self) -> &Bytes {
+        &self.0.body
+    }
+
+    /// Its weak ETag: the version (FHIR R4 http.html#versioning).
+    pub fn etag(&self) -> String {
+        format!("W/\"{}\"", self.0.about.version)
+    }
+
+    /// When this version was recorded: RFC 3339, UTC.
+    pub fn last_modified(&self) -> &str {
+        &self.0.about.recorded_at
+    }
+}

@@ -9,6 +9,7 @@
 
 mod answer;
 pub mod counters;
+pub mod file;
 mod idempotency;
 pub mod leaf;
 pub mod operation;
@@ -28,15 +29,16 @@ use sluice_fhir::tree::{self, Node, Tree};
 use time::OffsetDateTime;
 
 pub use self::answer::{Answer, EntryAnswer};
+use self::file::Filing;
 use self::leaf::Record;
 use self::plan::Planned;
 use self::version::About;
-use crate::consent::door::Permitted;
+use crate::consent::door::{Again, Basis, Denied, Door, Permitted};
 use crate::consent::pseudonym::Pseudonym;
 use crate::consent::subjects::{Subjects, local_id_key};
 use crate::error::{Error, Peer, Refusal, Result};
 use crate::forward::Answered;
-use crate::ingest::unit::{Prefer, Shape};
+use crate::ingest::unit::{Context, Prefer, Shape};
 use crate::keys::Keys;
 use crate::normalize::Resource;
 use crate::store::vault::{Vault, VaultError};
@@ -60,7 +62,7 @@ pub struct Recorder {
 #[derive(Debug)]
 pub struct Recorded {
     answer: Answer,
-    consents: Vec<Pseudonym>,
+    filings: Vec<Filing>,
 }
 
 impl Recorded {
@@ -69,9 +71,9 @@ impl Recorded {
         &self.answer
     }
 
-    /// The subjects of the Consents in it, which are to be filed on the ledger.
-    pub fn consents(&self) -> &[Pseudonym] {
-        &self.consents
+    /// The Consents in it, which are to be filed on the ledger.
+    pub fn filings(&self) -> &[Filing] {
+        &self.filings
     }
 
     /// Hands the answer on.
@@ -80,17 +82,31 @@ impl Recorded {
     }
 }
 
-/// Records a unit.
+/// Records a unit. If what a subject decided has moved since it was permitted, it is permitted again first.
 ///
 /// # Errors
-/// 412 where a condition does not hold; an outage of the store. Nothing of the unit is kept in either case.
-pub async fn unit(answered: &Answered, recorder: &Recorder) -> Result<Recorded> {
+/// 403 where a subject says no by now; 412 where a condition does not hold; an outage of the store or of who must
+/// decide. Nothing of the unit is kept in any case.
+pub async fn unit(answered: &Answered, recorder: &Recorder, door: &Door) -> Result<Recorded> {
+    let permitted = answered.staged().permitted();
+    let mut ground = Again { basis: permitted.basis().to_vec(), announced: permitted.announced() };
     for _ in 0..ATTEMPTS_MAX {
-        if let Some(recorded) = recorder.attempt(answered).await? {
-            return Ok(recorded);
+        match recorder.attempt(answered, &ground, door).await? {
+            Attempt::Recorded(recorded) => return Ok(recorded),
+            Attempt::Raced => {}
+            Attempt::Moved => ground = door.again(permitted, answered.upstream().is_some()).await?,
         }
     }
     Err(Error::outage(Peer::Store, Duration::from_secs(1), "the rows of a unit keep moving"))
+}
+
+/// How one try ended.
+enum Attempt {
+    Recorded(Recorded),
+    /// The rows that it was planned on have moved.
+    Raced,
+    /// What its subjects decided has moved.
+    Moved,
 }
 
 /// A version that is about to be written.
@@ -101,6 +117,17 @@ struct Draft<'a> {
     subjects: &'a Subjects,
     body: &'a Bytes,
     stored: Option<Digest>,
+    /// Of a Consent: whose it is, and whose the version before it was.
+    affected: Vec<Pseudonym>,
+}
+
+/// What all versions of a unit have in common.
+#[derive(Clone, Copy)]
+struct Versioning<'a> {
+    announced: bool,
+    context: &'a Context,
+    recorded_at: &'a str,
+    operation: &'a str,
 }
 
 impl Recorder {
@@ -150,8 +177,51 @@ impl Recorder {
         now.max(before.unwrap_or(0) + 1)
     }
 
-    /// One try: none if what it was planned on has moved meanwhile.
-    async fn attempt(&self, answered: &Answered) -> Result<Option<Recorded>> {
+    /// Records what was decided on a unit that may not be collected, before its sender is told.
+    ///
+    /// # Errors
+    /// An outage of the store.
+    pub async fn denied(&self, denied: &Denied) -> Result<Error> {
+        let context = denied.checked().normalized().context();
+        let recorded_at = instant(OffsetDateTime::now_utc());
+        let everyone: Vec<Pseudonym> = denied.basis().iter().map(|basis| basis.subject).collect();
+        self.vault.prepare(ids(&everyone)).await.map_err(|error| sealed(&error))?;
+        let mut numbering = self.counters.number(&everyone, &*self.store).await?;
+        let mut batch = Batch::new();
+        for basis in denied.basis() {
+            let leaf = self.collected(basis, context, &recorded_at);
+            let leaf = leaf.commit(&[(basis.subject, numbering.next(&basis.subject))])?;
+            batch = self.leaf(batch, &leaf, &[basis.subject])?;
+        }
+        batch = numbering.seal(batch);
+        // A crash right here leaves nothing, and a sender who has no answer.
+        let committing = self.store.commit(batch);
+        drop(numbering);
+        if let Err(error) = committing.await {
+            self.counters.forget().await;
+            return Err(uncommitted(&error));
+        }
+        Ok(denied.error())
+    }
+
+    /// The record of one subject's word at intake.
+    fn collected(&self, basis: &Basis, context: &Context, recorded_at: &str) -> Record {
+        let record = Record::new("decision", &self.tenant, recorded_at)
+            .text("action", "collect")
+            .text("door", "intake")
+            .text("outcome", basis.outcome.code())
+            .text("rule", basis.rule)
+            .text("sender", &context.caller.institution)
+            .number("head", basis.head)
+            .number("subjectVersion", basis.version.unwrap_or(0));
+        match &basis.provision {
+            Some(path) => record.text("provision", path),
+            None => record,
+        }
+    }
+
+    /// One try.
+    async fn attempt(&self, answered: &Answered, ground: &Again, door: &Door) -> Result<Attempt> {
         let staged = answered.staged();
         let permitted = staged.permitted();
         let normalized = permitted.checked().normalized();
@@ -160,7 +230,7 @@ impl Recorder {
         let looked_up = self.look_up(normalized).await?;
         if let Some(answer) = looked_up.first {
             // The same unit, sent twice at once: the other one was faster.
-            return Ok(Some(Recorded { answer, consents: Vec::new() }));
+            return Ok(Attempt::Recorded(Recorded { answer, filings: Vec::new() }));
         }
         let planned = plan::unit(normalized, answered.upstream(), self).await?;
         let bodies = rewrite::unit(normalized, &planned, &recorded_at, self).await?;
@@ -175,7 +245,12 @@ impl Recorder {
             let (resource, subjects) = (&normalized.resources()[at], &permitted.subjects()[at]);
             let body = &bodies[at];
             let stored = if representation { Some(digest(body)?) } else { None };
-            drafts.push(Draft { at, resource, plan, subjects, body, stored });
+            let affected = if &**resource.resource_type() == "Consent" {
+                self.affected(plan, subjects).await?
+            } else {
+                Vec::new()
+            };
+            drafts.push(Draft { at, resource, plan, subjects, body, stored, affected });
         }
 
         let operation = staged.operation().to_string();
@@ -193,40 +268,54 @@ impl Recorder {
 
         // From here on the lock is held: numbers, leaves and rows, until the batch is in the store's hands.
         let mut numbering = self.counters.number(&everyone, &*self.store).await?;
-        for basis in permitted.basis() {
-            let leaf = Record::new("decision", &self.tenant, &recorded_at)
-                .text("action", "collect")
-                .text("door", "intake")
-                .text("operation", &operation)
-                .text("outcome", "permit")
-                .text("rule", &basis.rule)
-                .text("sender", &context.caller.institution)
-                .number("head", basis.head)
-                .number("subjectVersion", basis.version.unwrap_or(0))
-                .commit(&[(basis.subject, numbering.next(&basis.subject))])?;
+        // Under the lock: a Consent of one of these subjects is committed wholly before this, and then it is marked as
+        // unfiled or the mirror holds it, or wholly after.
+        if door.moved(&ground.basis) {
+            return Ok(Attempt::Moved);
+        }
+        for basis in &ground.basis {
+            let leaf = self.collected(basis, context, &recorded_at).text("operation", &operation);
+            let leaf = leaf.commit(&[(basis.subject, numbering.next(&basis.subject))])?;
             batch = self.leaf(batch, &leaf, &[basis.subject])?;
         }
+        let mut filings = Vec::new();
         for draft in &drafts {
-            batch = self.version(batch, draft, permitted, &recorded_at, &operation, &mut numbering)?;
+            let context =
+                Versioning { announced: ground.announced, context, recorded_at: &recorded_at, operation: &operation };
+            batch = self.version(batch, draft, &context, &mut numbering, &mut filings)?;
         }
         batch = numbering.seal(batch);
+        let mark = door.unfiled().mark(filings.iter().flat_map(|filing| &filing.subjects).copied().collect());
         // A crash right here leaves nothing; a crash after the commit leaves everything, unanswered.
         let committing = self.store.commit(batch);
         drop(numbering);
         match committing.await {
             Ok(()) => {
-                let consents = consents(normalized.resources(), permitted);
-                Ok(Some(Recorded { answer, consents }))
+                mark.keep();
+                Ok(Attempt::Recorded(Recorded { answer, filings }))
             }
             Err(CommitError::Conflict { .. }) => {
                 self.counters.forget().await;
-                Ok(None)
+                Ok(Attempt::Raced)
             }
             Err(error) => {
+                if error == CommitError::Ambiguous {
+                    // It may have happened: its subjects stay undecidable until a restart has looked.
+                    mark.keep();
+                }
                 self.counters.forget().await;
                 Err(uncommitted(&error))
             }
         }
+    }
+
+    /// Whose records a version of a Consent may change: its subjects', and those of the version that it replaces.
+    async fn affected(&self, plan: &Planned, subjects: &Subjects) -> Result<Vec<Pseudonym>> {
+        let mut affected = self.subjects_of(&plan.key, plan.version.saturating_sub(1)).await?;
+        affected.extend(subjects.pseudonyms());
+        affected.sort_unstable();
+        affected.dedup();
+        Ok(affected)
     }
 
     /// The rows of one version: the head, the version, its leaf, its work, and where a Patient is found.
@@ -234,13 +323,12 @@ impl Recorder {
         &self,
         mut batch: Batch,
         draft: &Draft<'_>,
-        permitted: &Permitted,
-        recorded_at: &str,
-        operation: &str,
+        versioning: &Versioning<'_>,
         numbering: &mut counters::Numbering<'_>,
+        filings: &mut Vec<Filing>,
     ) -> Result<Batch> {
-        let Draft { at, resource, plan, subjects, body, stored } = draft;
-        let context = permitted.checked().normalized().context();
+        let Draft { at, resource, plan, subjects, body, stored, affected } = draft;
+        let Versioning { announced, context, recorded_at, operation } = *versioning;
         let numbered: Vec<_> = subjects.pseudonyms().iter().map(|it| (*it, numbering.next(it))).collect();
         let mut record = Record::new("resource", &self.tenant, recorded_at)
             .hex("digest", &resource.digest().0)
@@ -280,7 +368,7 @@ impl Recorder {
                 self.next_sequence().to_be_bytes().to_vec(),
                 leaf::leaf_bytes(&leaf.commitment).to_vec(),
             );
-        if permitted.announced() {
+        if announced {
             let todo = work::Work {
                 resource: plan.key,
                 version: plan.version,
@@ -298,7 +386,12 @@ impl Recorder {
                 operation: operation.to_owned(),
                 at: 0,
             };
-            batch = batch.put(Table::Work, work::key(work::Kind::File, self.next_sequence()), todo.encode()?);
+            let (row, value) = (work::key(work::Kind::File, self.next_sequence()), todo.encode()?);
+            batch = batch.put(Table::Work, row.clone(), value.clone());
+            for subject in subjects.pseudonyms() {
+                batch = batch.put(Table::SubjectResource, [subject.0, plan.key.0].concat(), Bytes::new());
+            }
+            filings.push(Filing { row, value, subjects: affected.clone() });
         }
         if &**resource.resource_type() == "Patient"
             && let Some(subject) = subjects.pseudonyms().first()
@@ -449,11 +542,6 @@ fn everyone(permitted: &Permitted) -> Vec<Pseudonym> {
 
 fn ids(pseudonyms: &[Pseudonym]) -> Vec<[u8; 32]> {
     pseudonyms.iter().map(|it| it.0).collect()
-}
-
-fn consents(resources: &[Resource], permitted: &Permitted) -> Vec<Pseudonym> {
-    let of_consents = resources.iter().zip(permitted.subjects()).filter(|(it, _)| &**it.resource_type() == "Consent");
-    of_consents.flat_map(|(_, subjects)| subjects.pseudonyms()).copied().collect()
 }
 
 /// The references by which callers may mean this Patient later: by its id here, by the id that it came with, by its

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::leaf::Opening;
 use crate::consent::pseudonym::Pseudonym;
+use crate::consent::subjects::Subjects;
 use crate::error::{Error, Result};
 use crate::keys::{HmacKey, Keys};
 use crate::store::Table;
@@ -38,6 +39,17 @@ pub struct About {
     pub commitment: String,
     /// What opens it.
     pub opening: Opening,
+}
+
+impl About {
+    /// Whom it is about.
+    pub fn whom(&self) -> Subjects {
+        match (self.unattributed, &self.subjects[..]) {
+            (true, _) => Subjects::Unattributed,
+            (false, []) => Subjects::Nobody,
+            (false, subjects) => Subjects::Of(subjects.to_vec()),
+        }
+    }
 }
 
 /// A version, opened.

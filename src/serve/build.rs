@@ -4,18 +4,25 @@
 
 use std::sync::Arc;
 
+use tokio::task::JoinSet;
+
 use super::{StartError, host};
 use crate::anchor::Log;
 use crate::check::Rules;
 use crate::config::Config;
-use crate::consent::door::Door;
+use crate::consent::door::{Door, Parts};
+use crate::consent::follow::Follower;
 use crate::consent::identify::Pseudonyms;
+use crate::consent::labels::Labeler;
+use crate::consent::selftest;
 use crate::gateway::Gateway;
-use crate::keys::{Files, Keys};
-use crate::ledger::Embedded;
+use crate::keys::{Files, Keys, SigningKey};
+use crate::ledger::keyring::Keyring;
+use crate::ledger::{Embedded, Ledger, Name};
 use crate::normalize::Mappings;
 use crate::observe::Observer;
 use crate::record::Recorder;
+use crate::record::file::Filer;
 use crate::store::spool::Spools;
 
 /// An open gateway.
@@ -28,6 +35,8 @@ pub struct Built {
     pub log: Arc<Log>,
     /// The ledger that it hosts.
     pub ledger: Arc<Embedded>,
+    /// What keeps the doors informed; it ends with this.
+    pub watching: JoinSet<()>,
 }
 
 /// Opens keys, store, ledger and log, loads mappings and rules, and puts the stages together.
@@ -44,19 +53,49 @@ pub async fn build(config: &Config, observer: &Arc<Observer>) -> Result<Built, S
     let tenant: Arc<str> = config.tenant.id.as_str().into();
     let recorder = Recorder::new(
         Arc::clone(&opened.store),
-        opened.vault,
+        Arc::clone(&opened.vault),
         Arc::clone(&keys),
         Arc::clone(&tenant),
         config.store.idempotency_window,
     );
-    let door = Door {
+    let door = Arc::new(Door::new(Parts {
         settings: config.consent.clone(),
+        tenant: Arc::clone(&tenant),
+        base_url: config.tenant.base_url.as_str().into(),
         store: opened.store,
+        vault: opened.vault,
         keys: Arc::clone(&keys),
-        pseudonyms: Pseudonyms::new(keys, tenant, Vec::new()),
+        pseudonyms: Pseudonyms::new(Arc::clone(&keys), tenant, Vec::new()),
         upstream: None,
-    };
+        labeler: Labeler::shipped().map_err(|error| settings(&error))?,
+        observer: Arc::clone(observer),
+    }));
+    // Before a door opens: whose Consents are recorded and not on the ledger.
+    recorder.mark_unfiled(&door).await.map_err(|error| settings(&error))?;
+    let watching = watch(&door, &ledger, observer).await?;
+    let house = Name::parse(&config.tenant.id).map_err(|error| settings(&error))?;
+    let signer = Arc::new(Keyring::new(keys, SigningKey::Institution));
+    let filer = Filer::new(Arc::clone(&ledger) as Arc<dyn Ledger>, house, signer);
     let rules = Rules::new(&config.check).map_err(|error| settings(&error))?;
-    let gateway = Gateway { mappings: Mappings::default(), rules, door, recorder };
-    Ok(Built { gateway: Arc::new(gateway), spools: opened.spools, log, ledger })
+    let gateway = Gateway { mappings: Mappings::default(), rules, door, recorder, filer };
+    Ok(Built { gateway: Arc::new(gateway), spools: opened.spools, log, ledger, watching })
+}
+
+/// Keeps the doors informed: the mirror follows the ledger, and the self-test asks again and again. Returns once the
+/// first test was made; where it fails the gateway starts, is not ready and lets nothing through, so that the operator
+/// can see why.
+async fn watch(door: &Arc<Door>, ledger: &Arc<Embedded>, observer: &Arc<Observer>) -> Result<JoinSet<()>, StartError> {
+    let follower = Follower {
+        ledger: Arc::clone(ledger) as Arc<dyn Ledger>,
+        mirror: Arc::clone(door.mirror()),
+        observer: Arc::clone(observer),
+        staleness_max: door.settings().max_staleness,
+    };
+    selftest::install(door).map_err(|error| StartError::Settings(error.to_string()))?;
+    let mut watching = JoinSet::new();
+    watching.spawn(follower.run());
+    // What it found is told where it is found.
+    let _ = selftest::run(door).await;
+    watching.spawn(selftest::repeat(Arc::clone(door)));
+    Ok(watching)
 }

@@ -9,8 +9,9 @@ use std::time::Duration;
 use http::{HeaderMap, Method, Request, StatusCode, header};
 use hyper::body::Incoming;
 
-use super::respond::{FHIR_JSON, Reply, answered, failure, reply};
+use super::respond::{self, FHIR_JSON, Reply, answered, failure, reply};
 use super::stream;
+use crate::disclose::Question;
 use crate::error::{Error, Refusal, Result};
 use crate::gateway::Gateway;
 use crate::ingest::body;
@@ -49,6 +50,7 @@ enum Ask<'a> {
     Lines,
     Create(&'a str),
     Update(&'a str, &'a str),
+    Read(&'a str, &'a str, Option<u64>),
 }
 
 impl Face {
@@ -73,6 +75,10 @@ impl Face {
             return Ok(reply(StatusCode::OK, FHIR_JSON, self.metadata.clone()));
         }
         let caller = caller(&self.callers, &parts.extensions, &parts.headers)?;
+        if let Ask::Read(resource_type, id, version) = ask {
+            let (resource_type, id) = (resource_type.to_owned(), id.to_owned());
+            return self.read(Question { caller, resource_type, id, version }, &parts).await;
+        }
         let prefer = prefer(&parts.headers);
         media_type(&parts.headers, matches!(ask, Ask::Lines))?;
         let idempotency_key = idempotency_key(&parts.headers)?;
@@ -97,7 +103,7 @@ impl Face {
                 let interaction = Interaction::Update { id: id.to_owned(), if_match };
                 Units::One(Box::new(units::resource(spool, resource_type, interaction, context, &self.units)?))
             }
-            Ask::Metadata => return Err(Error::defect("the metadata has no units")),
+            Ask::Metadata | Ask::Read(..) => return Err(Error::defect("a question has no units")),
         };
         match units {
             Units::One(unit) => {
@@ -123,6 +129,18 @@ impl Face {
                 stream::answer(Arc::clone(&self.gateway), stream, &self.spools, self.stream_width, summary).await
             }
         }
+    }
+
+    /// FHIR R4 http.html#read and #vread.
+    async fn read(&self, question: Question, parts: &http::request::Parts) -> Result<Reply> {
+        let disclosed = tokio::time::timeout(self.unit_timeout, self.gateway.disclose(question)).await;
+        let late = |_| {
+            let text = "a question took longer than the limit";
+            Error::outage(crate::error::Peer::Capacity, Duration::from_secs(5), text)
+        };
+        let shown = disclosed.map_err(late)??;
+        let wanted = text(&parts.headers, "if-none-match")?;
+        Ok(respond::shown(&shown, wanted.as_deref(), parts.method == Method::HEAD))
     }
 }
 
@@ -161,6 +179,12 @@ fn ask<'a>(method: &Method, path: &'a str) -> Result<Ask<'a>> {
         }
         ("POST", [Some(name), None, None]) if is_type(name) => Ok(Ask::Create(name)),
         ("PUT", [Some(name), Some(id), None]) if is_type(name) && is_id(id) => Ok(Ask::Update(name, id)),
+        ("GET" | "HEAD", [Some(name), Some(id), None]) if is_type(name) && is_id(id) => Ok(Ask::Read(name, id, None)),
+        ("GET" | "HEAD", [Some(name), Some(id), Some("_history")]) if is_type(name) && is_id(id) => {
+            // A version that is no number of ours stands nowhere.
+            let version = segments.next().and_then(|it| it.parse().ok()).ok_or_else(not_found)?;
+            if segments.next().is_some() { Err(not_found()) } else { Ok(Ask::Read(name, id, Some(version))) }
+        }
         (_, [None, ..] | [Some(_), _, None]) => {
             Err(Error::refusal(Refusal::Method, "http.method", "an interaction that /fhir/metadata lists"))
         }

@@ -61,6 +61,8 @@ pub struct Server {
     /// Stops the loops of settle, which end after the listeners.
     stop: watch::Sender<bool>,
     loops: JoinSet<()>,
+    /// What keeps the doors informed: to the end, since settle asks them too.
+    _watching: JoinSet<()>,
 }
 
 /// The faces of one listener, by path.
@@ -147,7 +149,7 @@ impl Server {
         metadata: bytes::Bytes,
         observer: Arc<Observer>,
     ) -> Result<Self, StartError> {
-        let Built { gateway, spools, log, ledger } = built;
+        let Built { gateway, spools, log, ledger, watching } = built;
         let callers = Arc::new(callers(&config.callers)?);
         let tls = config.listen.tls.as_ref().map(tls::server).transpose()?;
         let fhir_tcp = bind(config.listen.fhir).await?;
@@ -173,7 +175,7 @@ impl Server {
             streams_max: 100,
             drain: config.listen.drain_timeout,
         };
-        let settle = Settle::new(config, Arc::clone(&log), ledger);
+        let settle = Settle::new(config, Arc::clone(&gateway), Arc::clone(&log), ledger);
         let tenant: Arc<str> = config.tenant.id.as_str().into();
         // A listener of its own knows no callers, so it shows what is public only.
         let log_callers = if log_tcp.is_some() { Arc::default() } else { Arc::clone(&callers) };
@@ -224,7 +226,7 @@ impl Server {
         let mut loops = JoinSet::new();
         settle.start(&mut loops, &stopping);
         observer.set_started();
-        Ok(Self { fhir, admin, log: log_address, drain, observer, tasks, settle, stop, loops })
+        Ok(Self { fhir, admin, log: log_address, drain, observer, tasks, settle, stop, loops, _watching: watching })
     }
 
     /// Takes no new work, lets work in flight end within the limit, and returns when nothing runs any more.

@@ -10,6 +10,7 @@ use http_body_util::Full;
 use http_body_util::combinators::UnsyncBoxBody;
 use sluice_fhir::outcome;
 
+use crate::disclose::Shown;
 use crate::error::Error;
 use crate::ingest::unit::Prefer;
 use crate::record::{Answer, EntryAnswer};
@@ -84,6 +85,30 @@ fn single(entry: &EntryAnswer, base: &str, prefer: Prefer) -> Reply {
         }
     }
     if let Some(date) = http_date(&entry.last_modified) {
+        headers.insert(header::LAST_MODIFIED, date);
+    }
+    response
+}
+
+/// A resource that may be shown (FHIR R4 http.html#read), or 304 where the asker holds this version (RFC 9110 §13.1.2).
+pub fn shown(shown: &Shown, if_none_match: Option<&str>, head_only: bool) -> Reply {
+    let etag = shown.etag();
+    // Weak comparison: W/"1" and "1" are the same.
+    let strong = etag.trim_start_matches("W/");
+    let held = if_none_match.is_some_and(|wanted| {
+        wanted.split(',').map(str::trim).any(|it| it == "*" || it.trim_start_matches("W/") == strong)
+    });
+    let (status, body) = match (held, head_only) {
+        (true, _) => (StatusCode::NOT_MODIFIED, Bytes::new()),
+        (false, true) => (StatusCode::OK, Bytes::new()),
+        (false, false) => (StatusCode::OK, shown.body().clone()),
+    };
+    let mut response = reply(status, FHIR_JSON, body);
+    let headers = response.headers_mut();
+    if let Ok(etag) = HeaderValue::from_str(&etag) {
+        headers.insert(header::ETAG, etag);
+    }
+    if let Some(date) = http_date(shown.last_modified()) {
         headers.insert(header::LAST_MODIFIED, date);
     }
     response

@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use crate::anchor::{LEAVES_MAX, Log};
 use crate::config::Config;
 use crate::error::{Error, Peer, Result};
+use crate::gateway::Gateway;
 use crate::ledger::Ledger;
 
 /// The longest pause after a pass that failed.
@@ -20,9 +21,17 @@ const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// The longest that a ledger may take over one anchor.
 const ANCHOR_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How often Consents that could not be filed at once are tried again.
+const FILE_BEAT: Duration = Duration::from_secs(1);
+
+/// Consents filed in one pass.
+const FILINGS_MAX: usize = 256;
+
 /// What settles.
 #[derive(Clone)]
 pub struct Settle {
+    /// The stages.
+    pub gateway: Arc<Gateway>,
     /// The gateway's own log.
     pub log: Arc<Log>,
     /// Where its checkpoints are anchored.
@@ -35,12 +44,13 @@ pub struct Settle {
 
 impl Settle {
     /// By the settings.
-    pub fn new(config: &Config, log: Arc<Log>, ledger: Arc<dyn Ledger>) -> Self {
-        Self { log, ledger, log_beat: config.log.beat, ledger_beat: config.ledger.beat }
+    pub fn new(config: &Config, gateway: Arc<Gateway>, log: Arc<Log>, ledger: Arc<dyn Ledger>) -> Self {
+        Self { gateway, log, ledger, log_beat: config.log.beat, ledger_beat: config.ledger.beat }
     }
 
     /// Starts the loops; they end once `stop` turns true.
     pub(super) fn start(&self, tasks: &mut JoinSet<()>, stop: &watch::Receiver<bool>) {
+        tasks.spawn(self.clone().file(stop.clone()));
         tasks.spawn(self.clone().sequence(stop.clone()));
         tasks.spawn(self.clone().anchor(stop.clone()));
     }
@@ -49,6 +59,21 @@ impl Settle {
     pub(super) async fn last(&self) {
         while matches!(told("sequence", self.log.sequence().await), Some(1..)) {}
         told("anchor", self.anchor_once().await);
+    }
+
+    /// Consents that were recorded and are not on the ledger get there; what the request that brought them did not do.
+    async fn file(self, mut stop: watch::Receiver<bool>) {
+        let mut pause = FILE_BEAT;
+        loop {
+            let Gateway { filer, recorder, door, .. } = &*self.gateway;
+            pause = match told("file", filer.batch(recorder, door, FILINGS_MAX).await) {
+                Some(progress) if progress.waiting == 0 => FILE_BEAT,
+                Some(_) | None => longer(pause),
+            };
+            if stopped(&mut stop, pause).await {
+                return;
+            }
+        }
     }
 
     /// Leaves that wait get their indexes, on a constant beat, or at once while more wait than a batch holds.

@@ -39,7 +39,7 @@ pub enum Table {
     Version = 2,
     /// Per subject: the audit counter, the consent version last seen. Key: subject tag. Owner: `record`.
     Subject = 3,
-    /// Which resources a subject is in. Key: subject tag, keyed hash of (type, id). Owner: `record`.
+    /// Which Consents a subject has here. Key: subject tag, keyed hash of (type, id). Value: empty. Owner: `record`.
     SubjectResource = 4,
     /// A unit between stage and record. Key: operation id. Value: state and sealed body. Owner: `stage`.
     Operation = 5,
@@ -80,6 +80,8 @@ pub enum Table {
     Decision = 22,
     /// Where a leaf stands in the log; dummies have no row. Key: commitment. Value: leaf index u64. Owner: `anchor`.
     LeafIndex = 23,
+    /// The openings of a consent root. Key: subject tag, root. Value: sealed openings. Owner: `consent`.
+    PolicySet = 31,
 }
 
 impl Table {

@@ -22,6 +22,7 @@ pub(crate) struct Rig {
     pub(crate) ledger: Arc<Embedded>,
     pub(crate) folder: tempfile::TempDir,
     spools: Spools,
+    watching: tokio::task::JoinSet<()>,
 }
 
 const SETTINGS: &str = r#"
@@ -58,8 +59,17 @@ impl Rig {
         let path = folder.path().join("sluice.toml");
         std::fs::write(&path, SETTINGS).unwrap();
         let config = Config::parse(SETTINGS, &path).unwrap_or_else(|errors| panic!("{errors:?}"));
-        let Built { gateway, spools, log, ledger } = build(&config, &Observer::new()).await.unwrap();
-        Self { gateway, spools, log, ledger, folder }
+        let Built { gateway, spools, log, ledger, watching } = build(&config, &Observer::new()).await.unwrap();
+        let rig = Self { gateway, spools, log, ledger, folder, watching };
+        rig.opened().await;
+        rig
+    }
+
+    /// Waits until the mirror has caught up with the ledger, as a probe of readiness would.
+    pub(crate) async fn opened(&self) {
+        while self.gateway.door.ready().is_err() {
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        }
     }
 
     /// Admits a body as if it had been posted to the base.
