@@ -4,8 +4,10 @@
 //! anything but answers on stdout; ends the process.
 
 pub mod canonical;
+mod client;
 pub mod config;
 pub mod consent;
+pub mod ingest;
 pub mod keys;
 mod outcome;
 pub mod package;
@@ -37,6 +39,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(serve::Args),
+    Ingest(ingest::Args),
     Validate(validate::Args),
     Canonicalize(canonical::CanonicalizeArgs),
     Digest(canonical::DigestArgs),
@@ -63,6 +66,7 @@ impl Cli {
         let format = Format::of(self.format);
         let exit = match self.command {
             Command::Serve(args) => serve::run(&args, format, out),
+            Command::Ingest(args) => ingest::run(&args, format, out),
             Command::Validate(args) => validate::run(&args, format, input, out),
             Command::Canonicalize(args) => canonical::canonicalize(&args, input, out),
             Command::Digest(args) => canonical::digest(&args, format, input, out),

@@ -49,6 +49,8 @@ pub(super) struct Raw {
     pub(super) ledger: Ledger,
     /// The hospital's FHIR server. Without this table Sluice stores, assigns ids and answers itself.
     pub(super) upstream: Option<Upstream>,
+    /// What `sluice ingest` uses under this file: a caller's own identity, and whom it trusts.
+    pub(super) client: Option<Client>,
     /// Where events go.
     pub(super) broker: Broker,
     /// Who is told.
@@ -369,6 +371,20 @@ impl Default for Ledger {
 pub(super) enum LedgerKind {
     /// Sluice's own log of operations.
     Embedded,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Client {
+    /// Base URL of a gateway; "https", or "http" on a loopback address. Default: this one, at the address of
+    /// `listen.fhir`.
+    pub(super) url: Option<String>,
+    /// PEM: who signs the gateway's certificate. Required for https: the system's roots are never used.
+    pub(super) ca_file: Option<PathBuf>,
+    /// PEM: the certificate that is shown, with its chain.
+    pub(super) cert_file: Option<PathBuf>,
+    /// PEM: the private key of `cert_file`.
+    pub(super) key_file: Option<SecretPath>,
 }
 
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]

@@ -13,8 +13,8 @@ use super::ConfigError;
 use super::quantity::{Size, Span};
 use super::raw::{self, Raw, SecretPath};
 use super::rooms::{
-    Broker, BrokerAddress, BrokerKind, BrokerTls, Caller, Check, Config, Consent, Credential, Feed, Implicit, Keys,
-    Ledger, Limits, Listen, Log, Normalize, Observe, Store, Subscriber, Tenant, Tls, Topology, Upstream,
+    Broker, BrokerAddress, BrokerKind, BrokerTls, Caller, Check, Client, Config, Consent, Credential, Feed, Implicit,
+    Keys, Ledger, Limits, Listen, Log, Normalize, Observe, Store, Subscriber, Tenant, Tls, Topology, Upstream,
 };
 use super::secret::SecretFile;
 use super::source::Source;
@@ -60,6 +60,7 @@ impl Resolver<'_> {
             },
             consent: self.consent(&raw.consent),
             upstream: raw.upstream.as_ref().map(|upstream| self.upstream(upstream)),
+            client: raw.client.as_ref().map(|client| self.client_of_gateway(client)),
             broker: self.broker(&raw.broker),
             subscribers: self.subscribers(&raw.subscriber),
             observe: Observe { log_format: raw.observe.log_format, level: raw.observe.level },
@@ -318,6 +319,24 @@ impl Resolver<'_> {
             retries_max: self.count("upstream.retries_max", raw.retries_max, 0, 100),
             retry_wait: self.time("upstream.retry_wait", raw.retry_wait, millisecond, hour),
             concurrency_max: self.count("upstream.concurrency_max", raw.concurrency_max, 1, 10_000),
+        }
+    }
+
+    fn client_of_gateway(&mut self, raw: &raw::Client) -> Client {
+        let url = raw.url.as_ref().map(|typed| {
+            let url = value::upstream_url(typed);
+            self.hold(url.is_some(), "client.url", value::UPSTREAM_URL);
+            url.unwrap_or_default()
+        });
+        let (cert, key) = (raw.cert_file.as_ref(), raw.key_file.as_ref());
+        self.hold(cert.is_some() || key.is_none(), "client.cert_file", "expected this key beside client.key_file");
+        self.hold(key.is_some() || cert.is_none(), "client.key_file", "expected this key beside client.cert_file");
+        Client {
+            url,
+            ca_file: raw.ca_file.as_ref().map(|path| self.file("client.ca_file", path)),
+            identity: cert
+                .zip(key)
+                .map(|(cert, key)| (self.file("client.cert_file", cert), self.secret("client.key_file", key))),
         }
     }
 

@@ -39,6 +39,8 @@ pub struct Config {
     pub ledger: Ledger,
     /// The hospital's FHIR server; none if Sluice stores and answers itself.
     pub upstream: Option<Upstream>,
+    /// What `sluice ingest` uses: a caller's own identity, and whom it trusts.
+    pub client: Option<Client>,
     /// Where events go.
     pub broker: Broker,
     /// Who is told; their ids are unique.
@@ -314,6 +316,17 @@ pub struct Ledger {
 pub enum LedgerRole {
     /// Its single writer.
     Host,
+}
+
+/// What a caller uses to reach a gateway.
+#[derive(Clone, Debug)]
+pub struct Client {
+    /// `[base]` of the gateway; `https`, or `http` on a loopback address. `None`: the one of these settings.
+    pub url: Option<http::Uri>,
+    /// PEM: who signs the gateway's certificate; the system's roots are never used.
+    pub ca_file: Option<PathBuf>,
+    /// PEM: the certificate and key that it shows.
+    pub identity: Option<(PathBuf, SecretFile)>,
 }
 
 /// The hospital's FHIR server.

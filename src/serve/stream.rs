@@ -12,6 +12,7 @@ use http::StatusCode;
 use http_body::Frame;
 use http_body_util::StreamBody;
 use http_body_util::combinators::UnsyncBoxBody;
+use sha2::{Digest as _, Sha256};
 use sluice_fhir::outcome::{self, Issue};
 use tokio::sync::mpsc;
 
@@ -66,7 +67,7 @@ pub(super) async fn answer(
             .buffer_unordered(width);
         let mut admitted = std::pin::pin!(admitted);
         while let Some((index, result)) = admitted.next().await {
-            total.add(&result);
+            total.add(index, &result);
             if !summary {
                 answers.push(index, &result)?;
             }
@@ -83,12 +84,19 @@ struct Summary {
     refused: u64,
     issues: Vec<Issue>,
     more: bool,
+    /// Hashes of the receipts with their numbers, laid over each other: the same for the same units acknowledged in any
+    /// order.
+    receipt: [u8; 32],
 }
 
 impl Summary {
-    fn add(&mut self, admitted: &Result<Answer>) {
+    fn add(&mut self, index: usize, admitted: &Result<Answer>) {
         match admitted {
-            Ok(_) => self.accepted += 1,
+            Ok(answer) => {
+                self.accepted += 1;
+                let hash = Sha256::digest(format!("sluice-stream-receipt-1\n{index}\n{}\n", answer.operation));
+                self.receipt.iter_mut().zip(hash).for_each(|(sum, byte)| *sum ^= byte);
+            }
             Err(error) => {
                 self.refused += 1;
                 let room = ISSUES_MAX.saturating_sub(self.issues.len());
@@ -101,7 +109,7 @@ impl Summary {
         }
     }
 
-    /// Parameters {accepted, refused, complete, outcome}.
+    /// Parameters {accepted, refused, complete, receipt, outcome}.
     fn to_json(&self) -> Vec<u8> {
         let mut body = format!(
             "{{\"resourceType\":\"Parameters\",\"parameter\":[{{\"name\":\"accepted\",\"valueUnsignedInt\":{}}},\
@@ -109,6 +117,11 @@ impl Summary {
             self.accepted, self.refused, !self.more
         )
         .into_bytes();
+        if self.accepted > 0 {
+            body.extend_from_slice(b",{\"name\":\"receipt\",\"valueString\":\"");
+            body.extend(self.receipt.iter().flat_map(|byte| format!("{byte:02x}").into_bytes()));
+            body.extend_from_slice(b"\"}");
+        }
         if !self.issues.is_empty() {
             body.extend_from_slice(b",{\"name\":\"outcome\",\"resource\":");
             body.extend(outcome::to_json(&self.issues));
