@@ -52,8 +52,10 @@ impl Log {
     pub async fn anchor(&self, ledger: &dyn Ledger) -> Result<Arc<Anchored>> {
         let started = Instant::now();
         let mut confirmed = self.anchoring.lock().await;
-        let result = self.beat(ledger).await;
         let metrics = self.observer.metrics();
+        // Before too: a caller may give up on a ledger that does not answer.
+        metrics.anchor_lag_seconds.set(confirmed.elapsed().as_secs_f64());
+        let result = self.beat(ledger).await;
         if let Ok(anchored) = &result {
             *confirmed = Instant::now();
             self.anchored.store(Some(Arc::clone(anchored)));
@@ -102,7 +104,7 @@ impl Log {
             }
             Outcome::Rejected(rejection) => Err(self.not_anchored(beat, LedgerError::Rejected(rejection)).await),
             Outcome::Dead => {
-                self.close(beat, beat.number).await?;
+                self.close(beat).await?;
                 Err(Error::outage(
                     Peer::Ledger,
                     Duration::from_secs(1),
@@ -113,21 +115,19 @@ impl Log {
     }
 
     /// Ends a beat that the ledger will never take, so that the next one is another. Anything else stays open: it may
-    /// have been committed.
+    /// have been committed. A ledger that knows a later beat, or more leaves, than this log ever sent has anchored
+    /// another log of this name: an older copy was put back, or there are two. Then the beat stays open as well and is
+    /// rejected for ever, however far this log grows, until an operator has found out which log is the true one.
     async fn not_anchored(&self, beat: Beat, error: LedgerError) -> Error {
-        let number = match &error {
-            LedgerError::Rejected(Rejection::AnchorRegression { beat: standing, .. }) => beat.number.max(*standing),
-            LedgerError::Rejected(_) => beat.number,
-            _ => return error.into(),
-        };
-        match self.close(beat, number).await {
-            Ok(()) => error.into(),
-            Err(error) => error,
+        match &error {
+            LedgerError::Rejected(Rejection::AnchorRegression { .. }) => error.into(),
+            LedgerError::Rejected(_) => self.close(beat).await.err().unwrap_or_else(|| error.into()),
+            _ => error.into(),
         }
     }
 
-    async fn close(&self, beat: Beat, number: u64) -> Result<()> {
-        let closed = Beat { number, size: beat.size, open: false };
+    async fn close(&self, beat: Beat) -> Result<()> {
+        let closed = Beat { open: false, ..beat };
         let batch = Batch::new().expect_value(Table::Meta, BEAT, beat.write()).put(Table::Meta, BEAT, closed.write());
         self.store.commit(batch).await.map_err(|error| uncommitted(&error))
     }

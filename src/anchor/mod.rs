@@ -9,6 +9,7 @@
 //! and signs nothing that is shown. What is shown is what this process knows to be durable.
 
 mod beat;
+pub mod check;
 pub mod operation;
 mod prove;
 pub mod receipt;

@@ -160,7 +160,8 @@ impl ResourceReceipt {
     }
 }
 
-fn unhex(text: &str) -> Option<[u8; 32]> {
+/// 32 bytes from lower-case or upper-case hex.
+pub(super) fn unhex(text: &str) -> Option<[u8; 32]> {
     let mut bytes = [0; 32];
     if text.len() != 64 || !text.is_ascii() {
         return None;

@@ -20,9 +20,9 @@ pub(crate) struct Rig {
     pub(crate) gateway: Arc<Gateway>,
     pub(crate) log: Arc<Log>,
     pub(crate) ledger: Arc<Embedded>,
-    pub(crate) folder: tempfile::TempDir,
+    _folder: tempfile::TempDir,
     spools: Spools,
-    watching: tokio::task::JoinSet<()>,
+    _watching: tokio::task::JoinSet<()>,
 }
 
 const SETTINGS: &str = r#"
@@ -60,7 +60,7 @@ impl Rig {
         std::fs::write(&path, SETTINGS).unwrap();
         let config = Config::parse(SETTINGS, &path).unwrap_or_else(|errors| panic!("{errors:?}"));
         let Built { gateway, spools, log, ledger, watching } = build(&config, &Observer::new()).await.unwrap();
-        let rig = Self { gateway, spools, log, ledger, folder, watching };
+        let rig = Self { gateway, spools, log, ledger, _folder: folder, _watching: watching };
         rig.opened().await;
         rig
     }
