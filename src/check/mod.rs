@@ -3,10 +3,12 @@
 //! Takes: [`Normalized`] and the rules. Gives: [`Checked`], whose existence proves that no issue of severity error was
 //! found; it carries the issues of lesser severity. Never: stops at the first issue; changes anything.
 
+mod error;
 mod rules;
 mod site;
 
-pub use rules::{Rules, RulesError};
+pub use error::RulesError;
+pub use rules::Rules;
 
 use std::collections::HashMap;
 

@@ -4,12 +4,12 @@
 //! the check itself whole (its limits, and resources that cannot be checked at all).
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 
 use sluice_fhir::outcome::{Issue, Severity};
 use sluice_fhir::tree::Node;
 use sluice_fhir::validate::{Resolve, Validator, rules};
 
+use super::error::RulesError;
 use super::site::Site;
 use crate::config;
 
@@ -21,33 +21,6 @@ const FIXED: [&str; 5] = [
     "structure.resource-type-missing",
     "structure.resource-type-unknown",
 ];
-
-/// What is wrong with the rules of a site.
-#[derive(Debug, thiserror::Error)]
-pub enum RulesError {
-    /// A file cannot be read.
-    #[error("{}: {error}", file.display())]
-    File {
-        /// Which.
-        file: PathBuf,
-        /// Why.
-        error: std::io::Error,
-    },
-    /// A file is not a rule.
-    #[error("{}: {expected}", file.display())]
-    Rule {
-        /// Which.
-        file: PathBuf,
-        /// What was expected.
-        expected: String,
-    },
-    /// The settings give a severity to a rule that does not exist.
-    #[error("check.severity: there is no rule `{0}`")]
-    Unknown(String),
-    /// The settings give a severity to a rule whose severity is fixed.
-    #[error("check.severity: the severity of `{0}` is fixed")]
-    Fixed(String),
-}
 
 /// The rules of FHIR R4 and of the site. Shared between threads.
 #[derive(Debug)]

@@ -14,7 +14,7 @@ use sluice_fhir::definitions::Definitions;
 use sluice_fhir::outcome::{Issue, IssueType, Severity};
 use sluice_fhir::tree::Node;
 
-use super::rules::RulesError;
+use super::error::RulesError;
 
 /// Issues of one rule on one resource; a schema can fail at every node.
 const ISSUES_MAX: usize = 50;

@@ -6,9 +6,9 @@
 use bytes::{Bytes, BytesMut};
 
 use super::entry::refusal;
+use super::limits::Limits;
 use super::source::Source;
 use super::unit::Place;
-use super::units::Limits;
 use crate::error::{Refusal, Result};
 
 /// Hands each line on. The number counts all lines, blank ones too, so that it is the one an editor shows, less one.

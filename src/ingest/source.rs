@@ -7,7 +7,7 @@ use std::io::Read as _;
 
 use bytes::Bytes;
 
-use super::units::{too_large, unreadable};
+use super::limits::{too_large, unreadable};
 use crate::error::{Error, Result};
 use crate::store::spool::{Reader, Spool};
 

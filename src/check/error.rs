@@ -1,0 +1,32 @@
+//! Why the rules of the settings can't be used.
+//!
+//! Takes: a file or a setting that is wrong. Gives: a sentence that names it. Never: quotes what stands in it.
+
+use std::path::PathBuf;
+
+/// What is wrong with the rules of a site.
+#[derive(Debug, thiserror::Error)]
+pub enum RulesError {
+    /// A file cannot be read.
+    #[error("{}: {error}", file.display())]
+    File {
+        /// Which.
+        file: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// A file is not a rule.
+    #[error("{}: {expected}", file.display())]
+    Rule {
+        /// Which.
+        file: PathBuf,
+        /// What was expected.
+        expected: String,
+    },
+    /// The settings give a severity to a rule that does not exist.
+    #[error("check.severity: there is no rule `{0}`")]
+    Unknown(String),
+    /// The settings give a severity to a rule whose severity is fixed.
+    #[error("check.severity: the severity of `{0}` is fixed")]
+    Fixed(String),
+}
