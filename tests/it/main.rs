@@ -5,6 +5,7 @@ mod admit;
 mod anchor;
 mod broker;
 mod consent;
+mod doors;
 mod ledger;
 mod rabbit;
 mod rig;

@@ -20,9 +20,9 @@ pub(crate) struct Rig {
     pub(crate) gateway: Arc<Gateway>,
     pub(crate) log: Arc<Log>,
     pub(crate) ledger: Arc<Embedded>,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
     spools: Spools,
-    _watching: tokio::task::JoinSet<()>,
+    pub(crate) watching: tokio::task::JoinSet<()>,
 }
 
 const SETTINGS: &str = r#"
@@ -53,14 +53,31 @@ origin = "hospital-a/log"
 impl Rig {
     /// One with the least settings.
     pub(crate) async fn new() -> Self {
+        Self::with("").await
+    }
+
+    /// One with these sections of settings besides.
+    pub(crate) async fn with(settings: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         Keys::create(&folder.path().join("keys")).unwrap();
         std::fs::write(folder.path().join("token"), "0".repeat(64)).unwrap();
+        std::fs::write(folder.path().join("sluice.toml"), format!("{SETTINGS}{settings}")).unwrap();
+        Self::open(folder).await
+    }
+
+    /// The same again after a stop, as if the process had ended.
+    pub(crate) async fn restart(self) -> Self {
+        let Self { gateway, log, ledger, folder, spools, mut watching } = self;
+        watching.shutdown().await;
+        drop((gateway, log, ledger, spools));
+        Self::open(folder).await
+    }
+
+    async fn open(folder: tempfile::TempDir) -> Self {
         let path = folder.path().join("sluice.toml");
-        std::fs::write(&path, SETTINGS).unwrap();
-        let config = Config::parse(SETTINGS, &path).unwrap_or_else(|errors| panic!("{errors:?}"));
+        let config = Config::load(&path).unwrap_or_else(|errors| panic!("{errors:?}"));
         let Built { gateway, spools, log, ledger, watching } = build(&config, &Observer::new()).await.unwrap();
-        let rig = Self { gateway, spools, log, ledger, _folder: folder, _watching: watching };
+        let rig = Self { gateway, spools, log, ledger, folder, watching };
         rig.opened().await;
         rig
     }
