@@ -7,6 +7,7 @@ pub mod canonical;
 mod client;
 pub mod config;
 pub mod consent;
+pub mod demo;
 pub mod ingest;
 pub mod keys;
 mod outcome;
@@ -39,6 +40,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(serve::Args),
+    Demo(demo::Args),
     Ingest(ingest::Args),
     Validate(validate::Args),
     Canonicalize(canonical::CanonicalizeArgs),
@@ -66,6 +68,7 @@ impl Cli {
         let format = Format::of(self.format);
         let exit = match self.command {
             Command::Serve(args) => serve::run(&args, format, out),
+            Command::Demo(args) => demo::run(&args, format, out),
             Command::Ingest(args) => ingest::run(&args, format, out),
             Command::Validate(args) => validate::run(&args, format, input, out),
             Command::Canonicalize(args) => canonical::canonicalize(&args, input, out),

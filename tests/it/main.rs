@@ -4,10 +4,13 @@
 mod admit;
 mod anchor;
 mod broker;
+mod cli;
 mod consent;
 mod doors;
+mod house;
 mod ledger;
 mod rabbit;
 mod rig;
+mod serve;
 mod store;
 mod tidy;
