@@ -36,7 +36,8 @@ pub fn unit(normalized: Normalized, rules: &Rules) -> Result<Checked> {
         .filter_map(|resource| Some((&**resource.full_url()?, &**resource.resource_type())))
         .collect();
     let resolve = |reference: &str| types.get(reference).copied();
-    let mut issues = Vec::new();
+    // What could not be mapped is told along with what the rules find.
+    let mut issues = normalized.issues().to_vec();
     for resource in normalized.resources() {
         let found = rules.issues_in(resource.tree().root(), Some(&resolve));
         issues.extend(found.into_iter().map(|issue| resource.place().relocate(issue)));

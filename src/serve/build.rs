@@ -58,6 +58,7 @@ pub async fn build(config: &Config, observer: &Arc<Observer>) -> Result<Built, S
         Arc::clone(&tenant),
         config.store.idempotency_window,
     );
+    let mappings = Mappings::load(&config.normalize, &config.tenant.base_url).map_err(|error| settings(&error))?;
     let door = Arc::new(Door::new(Parts {
         settings: config.consent.clone(),
         tenant: Arc::clone(&tenant),
@@ -65,7 +66,7 @@ pub async fn build(config: &Config, observer: &Arc<Observer>) -> Result<Built, S
         store: opened.store,
         vault: opened.vault,
         keys: Arc::clone(&keys),
-        pseudonyms: Pseudonyms::new(Arc::clone(&keys), tenant, Vec::new()),
+        pseudonyms: Pseudonyms::new(Arc::clone(&keys), tenant, mappings.shared_systems()),
         upstream: None,
         labeler: Labeler::shipped().map_err(|error| settings(&error))?,
         observer: Arc::clone(observer),
@@ -77,7 +78,7 @@ pub async fn build(config: &Config, observer: &Arc<Observer>) -> Result<Built, S
     let signer = Arc::new(Keyring::new(keys, SigningKey::Institution));
     let filer = Filer::new(Arc::clone(&ledger) as Arc<dyn Ledger>, house, signer);
     let rules = Rules::new(&config.check).map_err(|error| settings(&error))?;
-    let gateway = Gateway { mappings: Mappings::default(), rules, door, recorder, filer };
+    let gateway = Gateway { mappings, rules, door, recorder, filer };
     Ok(Built { gateway: Arc::new(gateway), spools: opened.spools, log, ledger, watching })
 }
 

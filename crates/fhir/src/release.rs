@@ -51,12 +51,20 @@ const STATED: u32 = 10;
 
 /// The release that fits best; None if the node is no resource of any.
 pub fn guess(resource: Node<'_>) -> Option<Release> {
+    guess_all([resource])
+}
+
+/// The release that fits best resources that came together; None if none of them is a resource of any.
+pub fn guess_all<'t>(resources: impl IntoIterator<Item = Node<'t>>) -> Option<Release> {
     let mut against = [0_u32; RELEASES.len()];
-    let mut known = weigh(resource, &mut against);
-    if resource.member("resourceType").and_then(Node::as_str).as_deref() == Some("Bundle") {
-        let entries = resource.member("entry").into_iter().flat_map(Node::items);
-        for entry in entries.take(ENTRIES_MAX).filter_map(|entry| entry.member("resource")) {
-            known |= weigh(entry, &mut against);
+    let mut known = false;
+    for resource in resources {
+        known |= weigh(resource, &mut against);
+        if resource.member("resourceType").and_then(Node::as_str).as_deref() == Some("Bundle") {
+            let entries = resource.member("entry").into_iter().flat_map(Node::items);
+            for entry in entries.take(ENTRIES_MAX).filter_map(|entry| entry.member("resource")) {
+                known |= weigh(entry, &mut against);
+            }
         }
     }
     let weight = |release: &Release| against[RELEASES.iter().position(|r| r == release).unwrap_or(0)];

@@ -1,0 +1,62 @@
+//! What is not FHIR R4, told by name.
+//!
+//! Takes: a unit's entries. Gives: a refusal for resource types that R4 does not have, and for other releases of FHIR.
+//! Never: takes a resource for one of another release if R4 fits as well; a single strange member is for `check` to find.
+
+use std::borrow::Cow;
+
+use sluice_fhir::compartment;
+use sluice_fhir::outcome::{Issue, IssueType, Severity};
+use sluice_fhir::release::{self, Release};
+use sluice_fhir::tree::Node;
+
+use crate::error::{Error, Refusal, Result};
+use crate::ingest::unit::Entry;
+
+/// Resources of a unit whose shape is looked at: a unit has one release, so a part of it tells.
+const LOOKED_AT_MAX: usize = 64;
+
+/// Refuses what is not R4.
+///
+/// # Errors
+/// 400 with the release, and with every resource type that R4 does not have.
+pub(super) fn r4(entries: &[Entry]) -> Result<()> {
+    let mut issues = Vec::new();
+    let step = entries.len().div_ceil(LOOKED_AT_MAX).max(1);
+    let looked_at = entries.iter().step_by(step).map(|entry| entry.tree.root());
+    let release = release::guess_all(looked_at);
+    if let (Some(release @ (Release::Dstu2 | Release::Stu3 | Release::R5)), Some(entry)) = (release, entries.first()) {
+        let text = format!("a resource of FHIR R4 (4.0.1); by its types and members this is {release}");
+        issues.push(issue(entry, entry.tree.root(), "normalize.release", text));
+    }
+    for entry in entries.iter().filter(|it| !compartment::is_type(&it.resource_type)) {
+        let root = entry.tree.root();
+        let node = root.member("resourceType").unwrap_or(root);
+        issues.push(issue(entry, node, "normalize.resource-type", unknown(&entry.resource_type)));
+    }
+    if issues.is_empty() { Ok(()) } else { Err(Error::refused(Refusal::Malformed, issues)) }
+}
+
+/// Only what can be the name of a type is said again: an element's name, as in a path.
+fn unknown(name: &str) -> String {
+    let is_name = (1..=64).contains(&name.len())
+        && name.starts_with(|it: char| it.is_ascii_uppercase())
+        && name.bytes().all(|it| it.is_ascii_alphabetic());
+    if is_name {
+        format!("a resource type of FHIR R4 (4.0.1), which `{name}` is not")
+    } else {
+        "a resource type of FHIR R4 (4.0.1)".to_owned()
+    }
+}
+
+fn issue(entry: &Entry, node: Node<'_>, rule: &'static str, text: String) -> Issue {
+    entry.place.relocate(Issue {
+        severity: Severity::Fatal,
+        code: IssueType::NotSupported,
+        rule: Cow::Borrowed(rule),
+        expression: Some(node.path()),
+        position: Some(node.position()),
+        text,
+        about: None,
+    })
+}

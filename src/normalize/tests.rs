@@ -1,0 +1,1 @@
+//! Normalizing: cases as data, and what must always hold.
