@@ -76,7 +76,7 @@ impl Urls {
 pub(super) async fn start(config: &Config) -> Result<(Server, Arc<Observer>), Failure> {
     let observer = Observer::new();
     let built = build::build(config, &observer).await.map_err(|error| failed(&error))?;
-    let metadata = metadata::metadata(config);
+    let metadata = metadata::metadata(&config.tenant).map_err(|error| Failure::could_not_run(&error))?;
     let server = Server::start(config, built, metadata, Arc::clone(&observer));
     Ok((server.await.map_err(|error| failed(&error))?, observer))
 }

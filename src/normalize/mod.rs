@@ -68,7 +68,17 @@ pub struct Provenance {
 /// # Errors
 /// 400 with every issue, for what is not FHIR R4 or cannot be mapped.
 pub fn unit(received: Received, mappings: &Mappings) -> Result<Normalized> {
-    let (context, shape, mut entries, neighbours) = received.into_parts();
+    let (context, shape, entries, neighbours) = received.into_parts();
+    of_parts(context, shape, entries, neighbours, mappings)
+}
+
+fn of_parts(
+    context: Context,
+    shape: Shape,
+    mut entries: Vec<Entry>,
+    neighbours: Option<Arc<Neighbours>>,
+    mappings: &Mappings,
+) -> Result<Normalized> {
     reading::r4(&entries)?;
     let mut issues = Vec::new();
     let provenance = if shape == Shape::Sealed || mappings.is_empty() {

@@ -14,6 +14,7 @@ mod idempotency;
 pub mod leaf;
 pub mod operation;
 mod plan;
+mod provenance;
 mod rewrite;
 mod search;
 pub mod version;
@@ -252,6 +253,10 @@ impl Recorder {
             };
             drafts.push(Draft { at, resource, plan, subjects, body, stored, affected });
         }
+        let authored = provenance::of(answered, &planned, &recorded_at, self)?;
+        for (behind, provenance::Authored { resource, plan, subjects, body }) in authored.iter().enumerate() {
+            drafts.push(Draft { at: planned.len() + behind, resource, plan, subjects, body, stored: None });
+        }
 
         let operation = staged.operation().to_string();
         let answer = told(answered, &planned, &bodies, &recorded_at, &operation)?;
@@ -259,7 +264,7 @@ impl Recorder {
         batch = batch.put(
             Table::Operation,
             staged.operation().as_bytes().to_vec(),
-            self.operation_row(&answer, &planned, &context.caller.institution)?,
+            self.operation_row(&answer, &planned, &authored, &context.caller.institution)?,
         );
         for plan in planned.iter().filter(|plan| !plan.write) {
             batch = batch.expect_read(Table::Resource, plan.key.head(), plan.head.clone());

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::plan::Planned;
+use super::provenance::Authored;
 use super::{Answer, Recorder, outage, sealed};
 use crate::error::{Error, Result};
 use crate::stage::OperationId;
@@ -16,7 +17,7 @@ use crate::store::Table;
 pub struct Operation {
     /// The institution that sent it.
     pub sender: String,
-    /// One for each resource, in the order sent.
+    /// One for each resource, in the order sent; behind them what Sluice has added.
     pub stands: Vec<Stands>,
 }
 
@@ -45,13 +46,24 @@ impl Recorder {
     }
 
     /// The value of an operation's row.
-    pub(super) fn operation_row(&self, answer: &Answer, planned: &[Planned], sender: &str) -> Result<Vec<u8>> {
+    pub(super) fn operation_row(
+        &self,
+        answer: &Answer,
+        planned: &[Planned],
+        authored: &[Authored],
+        sender: &str,
+    ) -> Result<Vec<u8>> {
         let stands = answer.entries.iter().zip(planned).map(|(entry, plan)| Stands {
             resource_type: entry.resource_type.clone(),
             id: plan.id.clone(),
             version: plan.version,
         });
-        let operation = Operation { sender: sender.to_owned(), stands: stands.collect() };
+        let added = authored.iter().map(|it| Stands {
+            resource_type: it.resource.resource_type().to_string(),
+            id: it.plan.id.clone(),
+            version: it.plan.version,
+        });
+        let operation = Operation { sender: sender.to_owned(), stands: stands.chain(added).collect() };
         let plain = serde_json::to_vec(&operation).map_err(|_| Error::defect("a receipt can't be written"))?;
         self.vault.seal(&[], &aad(&answer.operation), &plain).map_err(|error| sealed(&error))
     }

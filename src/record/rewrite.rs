@@ -67,6 +67,14 @@ pub(super) async fn unit(
     Ok(stored)
 }
 
+/// The stored form of a resource that refers to nothing of its unit but by final references.
+pub(super) fn identified(resource: &Resource, plan: &Planned, recorded_at: &str) -> Bytes {
+    let tree = resource.tree();
+    let mut edits = Edits::new(tree);
+    identity(tree, plan, recorded_at, &mut edits);
+    edits.apply(tree)
+}
+
 fn became(unit: &Normalized, planned: &[Planned], entry: usize) -> Option<String> {
     let (resource, plan) = unit.resources().get(entry).zip(planned.get(entry))?;
     Some(format!("{}/{}", resource.resource_type(), plan.id))

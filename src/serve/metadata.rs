@@ -1,37 +1,62 @@
-//! The CapabilityStatement of `/fhir/metadata`.
+//! The CapabilityStatement: what `/fhir/metadata` says (FHIR R4 http.html#capabilities).
 //!
-//! Takes: settings. Gives: the resource's bytes, the same for all callers. Never: tells who the callers are.
+//! Takes: whose gateway it is. Gives: the JSON, made once at the start. Never: names an interaction that `fhir` does not
+//! serve.
 
 use bytes::Bytes;
-use time::format_description::well_known::Rfc3339;
+use sluice_fhir::definitions::{Definitions, TypeKind};
+use sluice_typed::{Capability, Operation, capability_statement};
+use time::OffsetDateTime;
 
-use crate::config::Config;
+use crate::config::Tenant;
+use crate::error::{Error, Result};
+use crate::record::instant;
 
-/// The CapabilityStatement of a gateway with these settings (FHIR R4 capabilitystatement.html), kind `instance`.
-pub fn metadata(config: &Config) -> Bytes {
-    let now = time::OffsetDateTime::now_utc().replace_nanosecond(0).unwrap_or(time::OffsetDateTime::UNIX_EPOCH);
-    let statement = serde_json::json!({
-        "resourceType": "CapabilityStatement",
-        "status": "active",
-        "date": now.format(&Rfc3339).unwrap_or_default(),
-        "kind": "instance",
-        "software": { "name": "Sluice", "version": env!("CARGO_PKG_VERSION") },
-        "implementation": { "description": "A Sluice gateway", "url": config.tenant.base_url },
-        "fhirVersion": "4.0.1",
-        "format": ["json", "application/fhir+json"],
-        "rest": [{
-            "mode": "server",
-            "documentation": "Resources of every type of R4 are taken by create and update.",
-            "security": {
-                "description": "Callers show a client certificate (mutual TLS) or a bearer token.",
-            },
-            "interaction": [{ "code": "transaction" }, { "code": "batch" }],
-            "operation": [{
-                "name": "ingest",
-                "definition": "https://sluice.dev/fhir/OperationDefinition/ingest",
-                "documentation": "NDJSON of resources, in any order.",
-            }],
+/// What the face does with a resource of any type.
+const INTERACTIONS: [&str; 4] = ["create", "update", "read", "vread"];
+/// What it does on the base.
+const SYSTEM_INTERACTIONS: [&str; 2] = ["transaction", "batch"];
+const DOCUMENTATION: &str = "FHIR R4 in JSON, taken with `Content-Encoding: gzip` too. Besides transactions and batches, \
+    collection, document and message Bundles are taken at the base: a collection entry by entry, documents and messages \
+    as they are. Conditional creates and references are by `identifier=[system]|[value]`. `Idempotency-Key` or \
+    `X-Request-Id` gives the first answer again; `Prefer: return=minimal`, `representation` and `OperationOutcome` are \
+    honoured. What the mappings changed is told in a Provenance that is stored along.";
+const SECURITY: &str = "TLS. A caller is an institution that is known by its client certificate or by a bearer token. \
+    Whether it may collect, and who may see, is decided by each patient's consent as it stands on the ledger.";
+
+/// The CapabilityStatement of a tenant's gateway.
+///
+/// # Errors
+/// A defect if it cannot be authored.
+pub fn metadata(tenant: &Tenant) -> Result<Bytes> {
+    let definitions = Definitions::r4();
+    // Parameters is the one type that is never kept: it has no place of its own (FHIR R4 parameters.html).
+    let resource_types: Vec<&str> = definitions
+        .type_list()
+        .filter(|(name, kind)| {
+            *kind == TypeKind::Resource && definitions.resource_named(name).is_some() && *name != "Parameters"
+        })
+        .map(|(name, _)| name)
+        .collect();
+    let date = instant(OffsetDateTime::now_utc());
+    let statement = capability_statement(&Capability {
+        base: &tenant.base_url,
+        institution: &tenant.id,
+        software: "Sluice",
+        version: env!("CARGO_PKG_VERSION"),
+        date: &date,
+        formats: &["application/fhir+json"],
+        resource_types: &resource_types,
+        interactions: &INTERACTIONS,
+        system_interactions: &SYSTEM_INTERACTIONS,
+        operations: &[Operation {
+            name: "ingest",
+            definition: "https://sluice.dev/fhir/OperationDefinition/ingest",
+            documentation: "Takes resources as NDJSON (`application/fhir+ndjson`), one a line, in any order; each is \
+                accepted or refused by itself.",
         }],
+        documentation: DOCUMENTATION,
+        security: SECURITY,
     });
-    statement.to_string().into()
+    statement.map(Bytes::from).map_err(|error| Error::defect(format!("the CapabilityStatement {error}")))
 }

@@ -9,6 +9,7 @@ mod consent;
 mod doors;
 mod house;
 mod ledger;
+mod normalize;
 mod rabbit;
 mod rig;
 mod serve;
