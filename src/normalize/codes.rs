@@ -85,7 +85,7 @@ struct Coding<'a> {
 }
 
 impl Codes {
-    pub(super) fn add(&mut self, pack: usize, written: Written) -> Result<(), Wrong> {
+    pub(super) fn add(&mut self, pack: usize, written: &Written) -> Result<(), Wrong> {
         let mut by_system: HashMap<String, HashMap<String, Vec<Target>>> = HashMap::new();
         for (group_at, group) in written.concept_map.group.iter().enumerate() {
             let codes = by_system.entry(group.source.clone()).or_default();

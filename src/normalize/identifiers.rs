@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write as _;
 
 use serde::Deserialize;
 use sluice_fhir::tree::{Kind, Node};
@@ -217,7 +218,8 @@ fn percent_encoded(text: &str) -> String {
         if byte.is_ascii_graphic() && !matches!(byte, b'%' | b'&' | b',' | b'+' | b'#' | b'|' | b'?') {
             out.push(char::from(byte));
         } else {
-            out.push_str(&format!("%{byte:02X}"));
+            // Writing to a String does not fail.
+            let _ = write!(out, "%{byte:02X}");
         }
     }
     out

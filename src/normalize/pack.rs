@@ -11,10 +11,10 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use sluice_fhir::outcome::Severity;
 
-use super::codes::{self, Codes};
-use super::identifiers::{self, Identifiers};
-use super::references::{self, References};
-use super::units::{self, Units};
+use super::codes::Codes;
+use super::identifiers::Identifiers;
+use super::references::References;
+use super::units::Units;
 use crate::config;
 
 /// Bytes of one file.
@@ -159,10 +159,10 @@ impl Mappings {
         }
         let pack = self.packs.len();
         match &*head.kind {
-            "identifiers" => self.identifiers.add(pack, typed::<identifiers::Written>(&value)?)?,
-            "codes" => self.codes.add(pack, typed::<codes::Written>(&value)?)?,
-            "units" => self.units.add(pack, typed::<units::Written>(&value)?)?,
-            _ => self.references.add(pack, typed::<references::Written>(&value)?)?,
+            "identifiers" => self.identifiers.add(pack, typed(&value)?)?,
+            "codes" => self.codes.add(pack, &typed(&value)?)?,
+            "units" => self.units.add(pack, typed(&value)?)?,
+            _ => self.references.add(pack, &typed(&value)?)?,
         }
         self.packs.push((head.id, head.version));
         Ok(())

@@ -58,7 +58,7 @@ impl References {
         Self { bases: vec![base.trim_end_matches('/').to_owned()], pack: None }
     }
 
-    pub(super) fn add(&mut self, pack: usize, written: Written) -> Result<(), Wrong> {
+    pub(super) fn add(&mut self, pack: usize, written: &Written) -> Result<(), Wrong> {
         if self.pack.replace(pack).is_some() {
             return Err(("/kind".to_owned(), "one pack of the kind `references`".to_owned()));
         }

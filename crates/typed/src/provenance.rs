@@ -35,11 +35,7 @@ pub fn provenance(about: &Provenance<'_>) -> Result<Vec<u8>, AuthorError> {
         .target(targets)
         .recorded(about.recorded.parse().map_err(|_| AuthorError("`recorded` is no instant"))?)
         .policy(about.policies.iter().cloned().map(Some).collect::<Vec<_>>())
-        .activity(concept(
-            "http://terminology.hl7.org/CodeSystem/v3-DataOperation",
-            "UPDATE",
-            "revise",
-        )?)
+        .activity(concept("http://terminology.hl7.org/CodeSystem/v3-DataOperation", "UPDATE", "revise")?)
         .agent(vec![Some(agent)])
         .build()
         .map_err(missing)?;
