@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use sluice_fhir::tree::{Kind, Node};
 
 use super::overlay::Overlay;
-use super::pack::{Unmapped, Wrong};
+use super::table::{Unmapped, Wrong};
 
 /// Codings of one concept that are looked at, the added ones included.
 const CODINGS_MAX: usize = 256;

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use sluice_fhir::tree::{Kind, Node};
 
 use super::overlay::Overlay;
-use super::pack::{Unmapped, Wrong, once, ranked};
+use super::table::{Unmapped, Wrong, once, ranked};
 
 /// A pack, as written; mappings/schema/identifiers.json describes it.
 #[derive(Deserialize)]

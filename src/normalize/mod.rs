@@ -10,6 +10,7 @@ mod overlay;
 mod pack;
 mod reading;
 mod references;
+mod table;
 mod units;
 
 #[cfg(test)]

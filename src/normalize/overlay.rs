@@ -10,7 +10,7 @@ use sluice_fhir::edit::Edits;
 use sluice_fhir::outcome::{Issue, IssueType};
 use sluice_fhir::tree::{Node, Tree};
 
-use super::pack::Unmapped;
+use super::table::Unmapped;
 
 /// Issues of one resource; a pack that does not fit a site would else write one for every value.
 const ISSUES_MAX: usize = 100;

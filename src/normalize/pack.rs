@@ -4,16 +4,15 @@
 //! packs put together, each remembering its pack. Never: takes packs whose order would change what comes out, or whose
 //! second application would change what the first has made; such a pair is an error that names both.
 
-use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use sluice_fhir::outcome::Severity;
 
 use super::codes::Codes;
 use super::identifiers::Identifiers;
 use super::references::References;
+use super::table::Wrong;
 use super::units::Units;
 use crate::config;
 
@@ -62,32 +61,6 @@ pub enum MappingError {
         expected: String,
     },
 }
-
-/// What becomes of a value that a pack speaks of and cannot map.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Unmapped {
-    /// It stays as it is.
-    Ignore,
-    /// It stays as it is, with a warning.
-    #[default]
-    Report,
-    /// The unit is refused.
-    Refuse,
-}
-
-impl Unmapped {
-    pub(super) fn severity(self) -> Option<Severity> {
-        match self {
-            Self::Ignore => None,
-            Self::Report => Some(Severity::Warning),
-            Self::Refuse => Some(Severity::Error),
-        }
-    }
-}
-
-/// What is wrong at a place of a pack: a JSON pointer, and what was expected.
-pub(super) type Wrong = (String, String);
 
 /// What every pack begins with.
 #[derive(Deserialize)]
@@ -166,23 +139,6 @@ impl Mappings {
         }
         self.packs.push((head.id, head.version));
         Ok(())
-    }
-}
-
-/// What a table holds twice: by name, the pointer at which it stood first.
-pub(super) fn once<V>(table: &mut HashMap<String, V>, name: String, value: V, pointer: String) -> Result<(), Wrong> {
-    if table.contains_key(&name) {
-        return Err((pointer, format!("`{name}` once in all packs")));
-    }
-    table.insert(name, value);
-    Ok(())
-}
-
-/// As [`once`], for ranks.
-pub(super) fn ranked(ranks: &mut BTreeMap<u32, String>, rank: u32, name: &str, pointer: String) -> Result<(), Wrong> {
-    match ranks.insert(rank, name.to_owned()) {
-        None => Ok(()),
-        Some(other) => Err((pointer, format!("a rank of its own; `{other}` has it"))),
     }
 }
 

@@ -15,7 +15,7 @@ use sluice_fhir::tree::Node;
 
 use super::identifiers::Identifiers;
 use super::overlay::Overlay;
-use super::pack::Wrong;
+use super::table::Wrong;
 use crate::ingest::neighbours::Neighbours;
 
 /// A pack, as written; mappings/schema/references.json describes it.

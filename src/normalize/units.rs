@@ -9,7 +9,7 @@ use serde::Deserialize;
 use sluice_fhir::tree::{Kind, Node};
 
 use super::overlay::Overlay;
-use super::pack::{Unmapped, Wrong, once};
+use super::table::{Unmapped, Wrong, once};
 
 /// The system of UCUM (FHIR R4 datatypes.html#Quantity).
 const UCUM: &str = "http://unitsofmeasure.org";
