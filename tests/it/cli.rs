@@ -162,7 +162,7 @@ fn the_demo_shows_the_flow_and_what_it_keeps_goes_on() {
     assert_eq!(output.status.code(), Some(0), "{told}");
     let summary = lines(&output).pop().unwrap();
     let number = |name: &str| summary[name].as_u64().unwrap_or_else(|| panic!("{name}: {summary}"));
-    assert_eq!(number("bundles"), 13, "{told}");
+    assert_eq!(number("bundles"), 14, "{told}");
     assert_eq!(number("resources"), number("accepted") + number("refused"));
     assert!(number("accepted") > 500 && number("refused") == 2, "{summary}");
     assert!(number("permitted") > 0 && number("denied") > 0, "{summary}");

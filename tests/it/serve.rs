@@ -77,7 +77,7 @@ async fn bad_input_is_told_its_place() {
     let cases = [
         ("", bundle("{\"resource\": {\"resourceType\": \"Patient\",}}"), 400, "json", 5),
         ("", bundle("{\"resource\": {\"resourceType\": \"Patient\", \"id\": \"a\", \"id\": \"b\"}}"), 400, "json", 5),
-        ("/Patient", deep, 400, "limits.depth", 1),
+        ("/Patient", deep, 400, "json", 1),
         (
             "/Patient",
             "{\n\"resourceType\":\"Patient\",\n\"nonsense\":1}".to_owned(),

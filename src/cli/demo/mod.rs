@@ -29,6 +29,9 @@ use crate::observe::Observer;
 /// The longest that the ledger's receipts are waited for.
 const ANCHORED_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// The doors have heard of a Consent on the ledger within their beat of a second; until then nothing is shown for it.
+const MIRROR_BEAT: Duration = Duration::from_millis(1_500);
+
 /// How often they are asked for.
 const ANCHORED_EVERY: Duration = Duration::from_millis(250);
 
@@ -190,6 +193,7 @@ impl Play<'_, '_> {
 
     /// The insurer asks for each patient of the story.
     async fn reads(&mut self) -> Result<(), Failure> {
+        tokio::time::sleep(MIRROR_BEAT).await;
         let base = base_of(&self.house.config)?;
         let mut client = Client::new(&base, &self.house.identity("insurer"))?;
         for (number, patient) in PATIENTS.iter().enumerate() {
