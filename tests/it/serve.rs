@@ -15,7 +15,8 @@ use crate::house::{House, first_issue};
 const PATIENT: &str = r#"{"resourceType":"Patient","active":true}"#;
 
 /// Small bounds, so that a test needs little to go beyond them.
-const SMALL: &str = "limits = { body_bytes_max = \"1MiB\", idle_timeout = \"500ms\", header_timeout = \"2s\" }";
+const SMALL: &str = "limits = { body_bytes_max = \"1MiB\", resource_bytes_max = \"1MiB\", idle_timeout = \"500ms\", \
+    header_timeout = \"2s\" }";
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
@@ -75,7 +76,7 @@ async fn bad_input_is_told_its_place() {
         "}]".repeat(400)
     );
     let cases = [
-        ("", bundle("{\"resource\": {\"resourceType\": \"Patient\",}}"), 400, "json", 5),
+        ("", bundle("{\"resource\": {\"resourceType\": \"Patient\",}}"), 400, "bundle.entry", 5),
         ("", bundle("{\"resource\": {\"resourceType\": \"Patient\", \"id\": \"a\", \"id\": \"b\"}}"), 400, "json", 5),
         ("/Patient", deep, 400, "json", 1),
         (
