@@ -14,6 +14,7 @@ mod outcome;
 pub mod package;
 pub mod serve;
 pub mod validate;
+pub mod verify;
 
 use std::io::{BufReader, Read, Write};
 use std::path::PathBuf;
@@ -43,6 +44,7 @@ enum Command {
     Demo(demo::Args),
     Ingest(ingest::Args),
     Validate(validate::Args),
+    Verify(verify::Args),
     Canonicalize(canonical::CanonicalizeArgs),
     Digest(canonical::DigestArgs),
     /// Decides by FHIR Consents
@@ -71,6 +73,7 @@ impl Cli {
             Command::Demo(args) => demo::run(&args, format, out),
             Command::Ingest(args) => ingest::run(&args, format, out),
             Command::Validate(args) => validate::run(&args, format, input, out),
+            Command::Verify(args) => verify::run(&args, format, out),
             Command::Canonicalize(args) => canonical::canonicalize(&args, input, out),
             Command::Digest(args) => canonical::digest(&args, format, input, out),
             Command::Consent(command) => consent::run(&command, BufReader::new(input), &mut *out),

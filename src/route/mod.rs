@@ -1,1 +1,266 @@
-//! route
+//! Route: a recorded resource is decided on for every subscriber.
+//!
+//! Takes: work that `record` left, in the order recorded. Gives: a leaf for each decision, and an outbox row for each
+//! event. Never: makes an event of what is not permitted; lets a resource overtake another of the same patient.
+//!
+//! Leaves, rows and the end of the work are one commit. A crash before it leaves the work, which is done again and gives
+//! the same events; a crash after it leaves nothing to do.
+
+pub mod decide;
+pub mod event;
+pub mod outbox;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
+use time::OffsetDateTime;
+
+use self::event::{Action, Focus, Maker};
+use self::outbox::Waiting;
+use crate::config::{Granularity, Subscriber, Wait};
+use crate::consent::door::{Door, Judgement};
+use crate::consent::pseudonym::Pseudonym;
+use crate::error::Result;
+use crate::observe;
+use crate::record::leaf::Record;
+use crate::record::version::Version;
+use crate::record::work::{Kind, Work};
+use crate::record::{Recorder, instant, outage, uncommitted};
+use crate::store::{Batch, Direction, KeyRange, Row, Table};
+
+/// Rows of work in one commit at most.
+const WORK_MAX: usize = 64;
+
+/// What routing needs.
+#[derive(Clone)]
+pub struct Router {
+    /// Who is told.
+    pub subscribers: Arc<[Subscriber]>,
+    /// The tenant's `[base]`: the source of its events.
+    pub source: Arc<str>,
+}
+
+/// What a pass did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Rows of work that are done.
+    pub done: usize,
+    /// Rows that wait for what a decision needs.
+    pub waiting: usize,
+    /// Events that are to be sent.
+    pub events: usize,
+}
+
+/// A row of work, decided.
+struct Decided {
+    row: Row,
+    work: Work,
+    version: Version,
+    /// By the place of the subscriber.
+    judgements: Vec<(usize, Judgement)>,
+}
+
+impl Router {
+    /// Decides on all work that there is. What can't be decided yet stays, and what is about the same patients behind it.
+    ///
+    /// # Errors
+    /// An outage of the store or the keys. What was committed before stays done.
+    pub async fn pass(&self, recorder: &Recorder, door: &Door) -> Result<Progress> {
+        let mut progress = Progress::default();
+        let mut blocked = HashSet::new();
+        let mut range = KeyRange::prefix(vec![Kind::Route as u8]);
+        loop {
+            let rows = recorder.store().scan(Table::Work, range.clone(), WORK_MAX, Direction::Up).await;
+            let rows = rows.map_err(|error| outage(&error))?;
+            let Some(last) = rows.last() else { return Ok(progress) };
+            range = range.after(last.key.clone());
+            self.batch(rows, &mut blocked, &mut progress, recorder, door).await?;
+        }
+    }
+
+    async fn batch(
+        &self,
+        rows: Vec<Row>,
+        blocked: &mut HashSet<Pseudonym>,
+        progress: &mut Progress,
+        recorder: &Recorder,
+        door: &Door,
+    ) -> Result<()> {
+        let mut batch = Batch::new();
+        let mut decided = Vec::with_capacity(rows.len());
+        for row in rows {
+            let work = Work::decode(&row.value)?;
+            let Some(version) = recorder.read_version(&work.resource, work.version).await? else {
+                // Erased since: nobody is told.
+                batch = batch.delete(Table::Work, row.key);
+                progress.done += 1;
+                continue;
+            };
+            let judgements = self.judge(&version, door).await?;
+            let waits = judgements.iter().any(|(_, it)| it.pending && !it.passes());
+            if waits || version.about.subjects.iter().any(|it| blocked.contains(it)) {
+                blocked.extend(version.about.subjects.iter().copied());
+                progress.waiting += 1;
+                continue;
+            }
+            decided.push(Decided { row, work, version, judgements });
+        }
+        let everyone: Vec<Pseudonym> = decided.iter().flat_map(|it| it.version.about.subjects.clone()).collect();
+        let at = instant(OffsetDateTime::now_utc());
+        let mut events = 0;
+        let mut numbering = recorder.counters().number(&everyone, &**recorder.store()).await?;
+        let mut number = |subjects: &[Pseudonym]| -> Vec<(Pseudonym, u64)> {
+            subjects.iter().map(|it| (*it, numbering.next(it))).collect()
+        };
+        for (place, subscriber) in self.subscribers.iter().enumerate() {
+            for group in groups(&decided, place, subscriber) {
+                let subjects = &group[0].0.version.about.subjects;
+                let judgement = group[0].1;
+                let record = self.record(recorder, subscriber, judgement, &at);
+                if judgement.passes() {
+                    batch = self.event(batch, recorder, subscriber, &group, record, &at, number(subjects))?;
+                    events += 1;
+                } else {
+                    // Never shown to the subscriber, so it may say which resource and why.
+                    let about = &group[0].0.version.about;
+                    let record = record.text("leaf", &about.commitment);
+                    let record = match &judgement.provision {
+                        Some(path) => record.text("provision", path),
+                        None => record,
+                    };
+                    batch = recorder.leaf(batch, &record.commit(&number(subjects))?, subjects)?;
+                }
+            }
+        }
+        let done = decided.len();
+        for it in decided {
+            // Whoever else routes on the same store loses here, and changes nothing.
+            batch = batch.expect_value(Table::Work, it.row.key.clone(), it.row.value).delete(Table::Work, it.row.key);
+        }
+        if batch.is_empty() {
+            return Ok(());
+        }
+        batch = numbering.seal(batch);
+        let committing = recorder.store().commit(batch);
+        drop(numbering);
+        if let Err(error) = committing.await {
+            recorder.counters().forget().await;
+            return Err(uncommitted(&error));
+        }
+        progress.done += done;
+        progress.events += events;
+        Ok(())
+    }
+
+    /// What the door says for each subscriber that takes this type.
+    async fn judge(&self, version: &Version, door: &Door) -> Result<Vec<(usize, Judgement)>> {
+        let takes = |it: &Subscriber| {
+            it.resource_types.is_empty() || it.resource_types.contains(&version.about.resource_type)
+        };
+        let (places, takers): (Vec<usize>, Vec<&Subscriber>) =
+            self.subscribers.iter().enumerate().filter(|(_, it)| takes(it)).unzip();
+        let judgements = decide::judge(door, observe::Door::Route, &takers, version).await?;
+        Ok(places.into_iter().zip(judgements).collect())
+    }
+
+    fn record(&self, recorder: &Recorder, subscriber: &Subscriber, judgement: &Judgement, at: &str) -> Record {
+        let wait = match subscriber.wait {
+            Wait::Log => "log",
+            Wait::Ledger => "ledger",
+        };
+        let record = Record::new("decision", recorder.tenant(), at)
+            .text("action", "disclose")
+            .text("door", "route")
+            .text("outcome", judgement.outcome.code())
+            .text("rule", judgement.rule)
+            .text("subscriber", &subscriber.id)
+            .text("wait", wait)
+            .number("head", judgement.head);
+        match judgement.versions[..] {
+            [(_, version)] => record.number("subjectVersion", version.unwrap_or(0)),
+            _ => record,
+        }
+    }
+
+    /// Adds the leaf and the outbox row of one event.
+    #[expect(clippy::too_many_arguments, reason = "what one event is made of")]
+    fn event(
+        &self,
+        batch: Batch,
+        recorder: &Recorder,
+        subscriber: &Subscriber,
+        group: &[(&Decided, &Judgement)],
+        record: Record,
+        at: &str,
+        numbered: Vec<(Pseudonym, u64)>,
+    ) -> Result<Batch> {
+        let keys = recorder.keys();
+        let first = group[0].0;
+        let subjects = &first.version.about.subjects;
+        let pairwise = subjects.iter().map(|it| it.towards(keys, &subscriber.id)).min();
+        let focus: Vec<Focus<'_>> = group
+            .iter()
+            .map(|(it, _)| Focus {
+                resource_type: &it.version.about.resource_type,
+                id: &it.version.about.id,
+                version: it.version.about.version,
+                body: &it.version.body,
+            })
+            .collect();
+        // The time of recording, not of routing: the same input gives the same body.
+        let time = &first.version.about.recorded_at;
+        let body = Maker { keys, source: &self.source, subscriber }.body(pairwise.as_ref(), time, &focus)?;
+        let digest: [u8; 32] = Sha256::digest(&body.canonical).into();
+        let leaf = record.hex("event", &digest).commit(&numbered)?;
+        let text = String::from_utf8(body.canonical.to_vec());
+        let waiting = Waiting {
+            subscriber: subscriber.id.clone(),
+            id: body.id,
+            kind: body.kind,
+            routing_key: body.routing_key,
+            body: text.map_err(|_| crate::error::Error::defect("an event is not UTF-8"))?,
+            time: at.to_owned(),
+            commitment: Pseudonym(leaf.commitment),
+            r: leaf.opening.r.clone(),
+            decision: leaf.opening.record.clone(),
+            subjects: subjects.clone(),
+            pairwise,
+            versions: group.iter().map(|(it, _)| (Pseudonym(it.work.resource.0), it.work.version)).collect(),
+            traceparent: first.work.traceparent.clone(),
+            wait: subscriber.wait,
+            sequence: None,
+            maybe_sent: false,
+            attempts: 0,
+        };
+        let lane = outbox::lane(keys, &subscriber.id, pairwise.as_ref());
+        let key: Bytes = outbox::key(&lane, recorder.next_sequence());
+        let value = outbox::seal(recorder, &key, &waiting)?;
+        Ok(recorder.leaf(batch, &leaf, subjects)?.put(Table::Outbox, key, value))
+    }
+}
+
+/// What is decided together: each resource alone, or, where the subscriber wants one event of a unit, permitted neighbours
+/// of one operation about the same patients to which the same happened.
+fn groups<'a>(decided: &'a [Decided], place: usize, subscriber: &Subscriber) -> Vec<Vec<(&'a Decided, &'a Judgement)>> {
+    let mut groups: Vec<Vec<(&Decided, &Judgement)>> = Vec::new();
+    for it in decided {
+        let Some((_, judgement)) = it.judgements.iter().find(|(at, _)| *at == place) else { continue };
+        let joins = |(before, said): &(&Decided, &Judgement)| {
+            subscriber.granularity == Granularity::Unit
+                && said.passes()
+                && judgement.passes()
+                && said.rule == judgement.rule
+                && said.outcome == judgement.outcome
+                && before.work.operation == it.work.operation
+                && before.version.about.subjects == it.version.about.subjects
+                && Action::of(before.version.about.version) == Action::of(it.version.about.version)
+        };
+        match groups.last_mut() {
+            Some(group) if group.last().is_some_and(joins) => group.push((it, judgement)),
+            _ => groups.push(vec![(it, judgement)]),
+        }
+    }
+    groups
+}

@@ -10,6 +10,7 @@ pub mod host;
 pub mod log;
 pub mod receipts;
 pub mod metadata;
+mod outlet;
 pub mod respond;
 pub mod settle;
 mod stream;
@@ -175,7 +176,8 @@ impl Server {
             streams_max: 100,
             drain: config.listen.drain_timeout,
         };
-        let settle = Settle::new(config, Arc::clone(&gateway), Arc::clone(&log), ledger);
+        let broker = outlet::start(config, &gateway)?;
+        let settle = Settle::new(config, Arc::clone(&gateway), Arc::clone(&log), ledger, broker);
         let tenant: Arc<str> = config.tenant.id.as_str().into();
         // A listener of its own knows no callers, so it shows what is public only.
         let log_callers = if log_tcp.is_some() { Arc::default() } else { Arc::clone(&callers) };

@@ -10,10 +10,13 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::anchor::{LEAVES_MAX, Log};
+use crate::broker::Broker;
 use crate::config::Config;
 use crate::error::{Error, Peer, Result};
 use crate::gateway::Gateway;
 use crate::ledger::Ledger;
+use crate::publish::Publisher;
+use crate::route::Router;
 
 /// The longest pause after a pass that failed.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
@@ -23,6 +26,9 @@ const ANCHOR_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How often Consents that could not be filed at once are tried again.
 const FILE_BEAT: Duration = Duration::from_secs(1);
+
+/// How often work is looked for: the longest that a resource waits to be routed, and a proven event to be sent.
+const EVENT_BEAT: Duration = Duration::from_millis(50);
 
 /// Consents filed in one pass.
 const FILINGS_MAX: usize = 256;
@@ -36,6 +42,10 @@ pub struct Settle {
     pub log: Arc<Log>,
     /// Where its checkpoints are anchored.
     pub ledger: Arc<dyn Ledger>,
+    /// Who decides for every subscriber.
+    pub router: Router,
+    /// Who sends.
+    pub publisher: Publisher,
     /// The longest that a leaf waits to be sequenced.
     pub log_beat: Duration,
     /// How often the newest checkpoint is anchored.
@@ -44,21 +54,78 @@ pub struct Settle {
 
 impl Settle {
     /// By the settings.
-    pub fn new(config: &Config, gateway: Arc<Gateway>, log: Arc<Log>, ledger: Arc<dyn Ledger>) -> Self {
-        Self { gateway, log, ledger, log_beat: config.log.beat, ledger_beat: config.ledger.beat }
+    pub fn new(
+        config: &Config,
+        gateway: Arc<Gateway>,
+        log: Arc<Log>,
+        ledger: Arc<dyn Ledger>,
+        broker: Arc<dyn Broker>,
+    ) -> Self {
+        let subscribers: Arc<[_]> = config.subscribers.clone().into();
+        let source: Arc<str> = config.tenant.base_url.as_str().into();
+        let router = Router { subscribers: Arc::clone(&subscribers), source: Arc::clone(&source) };
+        let publisher = Publisher {
+            log: Arc::clone(&log),
+            broker,
+            subscribers,
+            source,
+            window: config.broker.window,
+            attempts_max: config.broker.attempts_max,
+        };
+        let (log_beat, ledger_beat) = (config.log.beat, config.ledger.beat);
+        Self { gateway, log, ledger, router, publisher, log_beat, ledger_beat }
     }
 
     /// Starts the loops; they end once `stop` turns true.
     pub(super) fn start(&self, tasks: &mut JoinSet<()>, stop: &watch::Receiver<bool>) {
         tasks.spawn(self.clone().file(stop.clone()));
+        tasks.spawn(self.clone().route(stop.clone()));
         tasks.spawn(self.clone().sequence(stop.clone()));
         tasks.spawn(self.clone().anchor(stop.clone()));
+        tasks.spawn(self.clone().publish(stop.clone()));
     }
 
     /// One pass of each in the order of the flow, so that what was recorded last is proven, if the parts serve.
     pub(super) async fn last(&self) {
+        let Gateway { recorder, door, .. } = &*self.gateway;
+        told("route", self.router.pass(recorder, door).await);
         while matches!(told("sequence", self.log.sequence().await), Some(1..)) {}
         told("anchor", self.anchor_once().await);
+        told("publish", self.publisher.pass(recorder, door).await);
+        // What a broker has taken is confirmed and marked by now; nothing is sent any more.
+        self.publisher.broker.close().await;
+    }
+
+    /// Recorded resources are decided on for every subscriber.
+    async fn route(self, mut stop: watch::Receiver<bool>) {
+        let mut pause = EVENT_BEAT;
+        loop {
+            let Gateway { recorder, door, .. } = &*self.gateway;
+            pause = match told("route", self.router.pass(recorder, door).await) {
+                Some(progress) if progress.waiting == 0 => EVENT_BEAT,
+                Some(_) | None => longer(pause),
+            };
+            if stopped(&mut stop, pause).await {
+                return;
+            }
+        }
+    }
+
+    /// Events whose leaf is proven are decided on again and sent.
+    async fn publish(self, mut stop: watch::Receiver<bool>) {
+        let mut pause = EVENT_BEAT;
+        loop {
+            let Gateway { recorder, door, .. } = &*self.gateway;
+            // What waits may only wait for the next checkpoint, so the pause grows no longer than the ledger's beat.
+            pause = match told("publish", self.publisher.pass(recorder, door).await) {
+                Some(progress) if progress.waiting == 0 || progress.sent > 0 => EVENT_BEAT,
+                Some(_) => longer(pause).min(self.ledger_beat.max(EVENT_BEAT)),
+                None => longer(pause),
+            };
+            if stopped(&mut stop, pause).await {
+                return;
+            }
+        }
     }
 
     /// Consents that were recorded and are not on the ledger get there; what the request that brought them did not do.
