@@ -16,7 +16,7 @@ use crate::gateway::Gateway;
 ///
 /// # Errors
 /// [`StartError`] where the settings name none that can be started.
-pub fn start(config: &Config, gateway: &Gateway) -> Result<Arc<dyn Broker>, StartError> {
+pub(super) fn start(config: &Config, gateway: &Gateway) -> Result<Arc<dyn Broker>, StartError> {
     match &config.broker.kind {
         BrokerKind::Amqp { .. } => {
             let subscribers = config.subscribers.iter().map(|it| it.id.clone());

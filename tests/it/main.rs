@@ -10,6 +10,7 @@ mod doors;
 mod house;
 mod ledger;
 mod normalize;
+mod publish;
 mod rabbit;
 mod rig;
 mod serve;
