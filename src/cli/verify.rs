@@ -12,8 +12,10 @@ use crate::publish::verify::{Trust, verify};
 
 /// Verifies events offline
 #[derive(Debug, clap::Args)]
-#[command(after_help = "JSON, one line an event: {event, verified, assurance, broken_link}. Exit code 1 if a link broke, 2 \
-    without a trusted key.\n\nExample:\n  sluice verify events/*.json --trust trust.json")]
+#[command(
+    after_help = "JSON, one line an event: {event, verified, assurance, broken_link}. Exit code 1 if a link broke, 2 \
+    without a trusted key.\n\nExample:\n  sluice verify events/*.json --trust trust.json"
+)]
 pub struct Args {
     /// Events in CloudEvents' JSON format
     #[arg(required = true)]

@@ -101,6 +101,10 @@ impl Publisher {
             range = range.after(last.key.clone());
             let lanes = rows.chunk_by(|a, b| lane_of(a) == lane_of(b)).map(<[Row]>::to_vec);
             let lanes: Vec<Vec<Row>> = lanes.filter(|it| !stopped.contains(&lane_of(&it[0]))).collect();
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "each future is a whole lane, and lanes owe each other no order"
+            )]
             let mut running = stream::iter(lanes.into_iter().map(|it| self.lane(it, recorder, door)))
                 .buffer_unordered(self.window.max(1));
             let mut failed = None;

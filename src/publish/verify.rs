@@ -181,7 +181,7 @@ pub fn verify(event: &[u8], trust: &Trust) -> Verdict {
 fn links(event: &[u8], trust: &Trust) -> Result<String, Link> {
     let tree = Tree::parse(Bytes::copy_from_slice(event), &Limits::default()).map_err(|_| Link::Form)?;
     let root = tree.root();
-    let text = |node: Node<'_>, name: &str| node.member(name).and_then(Node::as_str).map(|it| it.into_owned());
+    let text = |node: Node<'_>, name: &str| node.member(name).and_then(Node::as_str).map(std::borrow::Cow::into_owned);
     let (id, source) = (text(root, "id").ok_or(Link::Form)?, text(root, "source").ok_or(Link::Form)?);
     if text(root, "specversion").as_deref() != Some("1.0") {
         return Err(Link::Form);

@@ -118,9 +118,9 @@ impl Router {
             for group in groups(&decided, place, subscriber) {
                 let subjects = &group[0].0.version.about.subjects;
                 let judgement = group[0].1;
-                let record = self.record(recorder, subscriber, judgement, &at);
+                let record = record(recorder, subscriber, judgement, &at);
                 if judgement.passes() {
-                    batch = self.event(batch, recorder, subscriber, &group, record, &at, number(subjects))?;
+                    batch = self.event(batch, recorder, subscriber, &group, record, &at, &number(subjects))?;
                     events += 1;
                 } else {
                     // Never shown to the subscriber, so it may say which resource and why.
@@ -156,36 +156,15 @@ impl Router {
 
     /// What the door says for each subscriber that takes this type.
     async fn judge(&self, version: &Version, door: &Door) -> Result<Vec<(usize, Judgement)>> {
-        let takes = |it: &Subscriber| {
-            it.resource_types.is_empty() || it.resource_types.contains(&version.about.resource_type)
-        };
+        let takes =
+            |it: &Subscriber| it.resource_types.is_empty() || it.resource_types.contains(&version.about.resource_type);
         let (places, takers): (Vec<usize>, Vec<&Subscriber>) =
             self.subscribers.iter().enumerate().filter(|(_, it)| takes(it)).unzip();
         let judgements = decide::judge(door, observe::Door::Route, &takers, version).await?;
         Ok(places.into_iter().zip(judgements).collect())
     }
 
-    fn record(&self, recorder: &Recorder, subscriber: &Subscriber, judgement: &Judgement, at: &str) -> Record {
-        let wait = match subscriber.wait {
-            Wait::Log => "log",
-            Wait::Ledger => "ledger",
-        };
-        let record = Record::new("decision", recorder.tenant(), at)
-            .text("action", "disclose")
-            .text("door", "route")
-            .text("outcome", judgement.outcome.code())
-            .text("rule", judgement.rule)
-            .text("subscriber", &subscriber.id)
-            .text("wait", wait)
-            .number("head", judgement.head);
-        match judgement.versions[..] {
-            [(_, version)] => record.number("subjectVersion", version.unwrap_or(0)),
-            _ => record,
-        }
-    }
-
     /// Adds the leaf and the outbox row of one event.
-    #[expect(clippy::too_many_arguments, reason = "what one event is made of")]
     fn event(
         &self,
         batch: Batch,
@@ -194,7 +173,7 @@ impl Router {
         group: &[(&Decided, &Judgement)],
         record: Record,
         at: &str,
-        numbered: Vec<(Pseudonym, u64)>,
+        numbered: &[(Pseudonym, u64)],
     ) -> Result<Batch> {
         let keys = recorder.keys();
         let first = group[0].0;
@@ -213,7 +192,7 @@ impl Router {
         let time = &first.version.about.recorded_at;
         let body = Maker { keys, source: &self.source, subscriber }.body(pairwise.as_ref(), time, &focus)?;
         let digest: [u8; 32] = Sha256::digest(&body.canonical).into();
-        let leaf = record.hex("event", &digest).commit(&numbered)?;
+        let leaf = record.hex("event", &digest).commit(numbered)?;
         let text = String::from_utf8(body.canonical.to_vec());
         let waiting = Waiting {
             subscriber: subscriber.id.clone(),
@@ -238,6 +217,26 @@ impl Router {
         let key: Bytes = outbox::key(&lane, recorder.next_sequence());
         let value = outbox::seal(recorder, &key, &waiting)?;
         Ok(recorder.leaf(batch, &leaf, subjects)?.put(Table::Outbox, key, value))
+    }
+}
+
+/// The record of a decision, as the subscriber may see it.
+fn record(recorder: &Recorder, subscriber: &Subscriber, judgement: &Judgement, at: &str) -> Record {
+    let wait = match subscriber.wait {
+        Wait::Log => "log",
+        Wait::Ledger => "ledger",
+    };
+    let record = Record::new("decision", recorder.tenant(), at)
+        .text("action", "disclose")
+        .text("door", "route")
+        .text("outcome", judgement.outcome.code())
+        .text("rule", judgement.rule)
+        .text("subscriber", &subscriber.id)
+        .text("wait", wait)
+        .number("head", judgement.head);
+    match judgement.versions[..] {
+        [(_, version)] => record.number("subjectVersion", version.unwrap_or(0)),
+        _ => record,
     }
 }
 

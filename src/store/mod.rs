@@ -58,13 +58,13 @@ pub enum Table {
     Checkpoint = 11,
     /// A receipt of the ledger. Key: beat u64. Value: tree size and receipt as JSON. Owner: `anchor`.
     Receipt = 12,
-    /// An event that is to be sent. Key: subscriber, sequence u64. Value: sealed event. Owner: `route`, `publish`.
+    /// An event that is to be sent. Key: its lane, sequence u64. Value: sealed event. Owner: `route`, `publish`.
     Outbox = 13,
-    /// State of a lane. Key: subscriber, subject tag. Value: next sequence, parked or not. Owner: `publish`.
+    /// State of a lane. Key: subscriber tag, the beginning of the pairwise pseudonym. Value: the last sequence number given, u64. Owner: `publish`.
     Lane = 14,
     /// An event that was confirmed. Key: event id. Value: when. Owner: `publish`.
     Sent = 15,
-    /// An event that could not be sent. Key: subscriber, sequence u64. Value: sealed event and cause. Owner: `publish`.
+    /// An event that could not be sent. Key: that of the event in the outbox, where it stays. Value: the cause. Owner: `publish`.
     Parked = 16,
     /// The feed. Key: subscriber, cursor u64. Value: sealed event. Owner: `broker::feed`.
     Feed = 17,

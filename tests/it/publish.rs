@@ -177,9 +177,7 @@ fn observation(id: &str, patient: &str) -> String {
 }
 
 fn consent(patient: &str, kind: &str) -> serde_json::Value {
-    let coding = |system: &str, code: &str| {
-        serde_json::json!({"system": format!("http://terminology.hl7.org/CodeSystem/{system}"), "code": code})
-    };
+    let coding = |system: &str, code: &str| serde_json::json!({"system": format!("http://terminology.hl7.org/CodeSystem/{system}"), "code": code});
     serde_json::json!({
         "resourceType": "Consent", "id": format!("c-{patient}"), "status": "active",
         "scope": {"coding": [coding("consentscope", "patient-privacy")]},
@@ -298,7 +296,8 @@ async fn any_two_faults_in_a_row_keep_order_id_and_number() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_return_parks_its_lane_and_no_other() {
-    let flow = Flow::with(subscriber(Wait::Log), &["p", "q"], &[("p1", "p"), ("p2", "p"), ("q1", "q"), ("q2", "q")]).await;
+    let flow =
+        Flow::with(subscriber(Wait::Log), &["p", "q"], &[("p1", "p"), ("p2", "p"), ("q1", "q"), ("q2", "q")]).await;
     flow.broker.says(&[Err(PublishError::Returned { reply_code: 312 })]);
     let progress = flow.publish().await;
     assert_eq!((progress.parked, progress.sent, progress.waiting), (1, 2, 1));
