@@ -255,7 +255,15 @@ impl Recorder {
         }
         let authored = provenance::of(answered, &planned, &recorded_at, self)?;
         for (behind, provenance::Authored { resource, plan, subjects, body }) in authored.iter().enumerate() {
-            drafts.push(Draft { at: planned.len() + behind, resource, plan, subjects, body, stored: None, affected: Vec::new() });
+            drafts.push(Draft {
+                at: planned.len() + behind,
+                resource,
+                plan,
+                subjects,
+                body,
+                stored: None,
+                affected: Vec::new(),
+            });
         }
 
         let operation = staged.operation().to_string();
