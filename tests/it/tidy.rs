@@ -404,7 +404,8 @@ fn the_pure_crates_stay_pure() {
 
 #[test]
 fn only_config_reads_the_environment() {
-    for file in sources(&["src"]) {
+    // A test's switch, such as the one that writes cases anew, is no setting.
+    for file in sources(&["src"]).iter().filter(|it| !it.path.ends_with("/tests.rs")) {
         let reads = code(&file.text).contains("std::env::var");
         assert!(!reads || file.path.starts_with("src/config/"), "{}", file.path);
     }
