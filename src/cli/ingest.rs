@@ -376,7 +376,7 @@ pub(super) fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
                 let stem = stem(&entry.path());
                 if kind.is_dir() {
                     open.push(entry.path());
-                } else if stem.ends_with(".json") || stem.ends_with(".ndjson") {
+                } else if has_extension(&stem, "json") || has_extension(&stem, "ndjson") {
                     found.push(entry.path());
                 }
             }
@@ -391,6 +391,10 @@ pub(super) fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
 fn stem(file: &Path) -> String {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     name.strip_suffix(".gz").unwrap_or(&name).to_owned()
+}
+
+fn has_extension(name: &str, extension: &str) -> bool {
+    Path::new(name).extension().is_some_and(|it| it.eq_ignore_ascii_case(extension))
 }
 
 fn is_gzip(file: &Path) -> bool {

@@ -248,7 +248,7 @@ fn other_releases_are_refused_by_name() {
     for file in archive.entries().unwrap() {
         let mut file = file.unwrap();
         let path = file.path().unwrap().display().to_string();
-        if !path.ends_with(".json") {
+        if !path.ends_with("json") {
             continue;
         }
         let mut text = String::new();
@@ -288,7 +288,7 @@ fn r4_is_not_refused() {
             let mut file = file.unwrap();
             let path = file.path().unwrap().display().to_string();
             let mut text = String::new();
-            if path.ends_with(".json") && std::io::Read::read_to_string(&mut file, &mut text).is_ok() {
+            if path.ends_with("json") && std::io::Read::read_to_string(&mut file, &mut text).is_ok() {
                 let (shape, entries) = received(&text);
                 for entry in entries {
                     if let Err(error) = unit((shape, vec![entry]), &Mappings::default()) {

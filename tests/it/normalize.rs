@@ -6,6 +6,7 @@ use sluice::record::operation::Stands;
 use sluice_fhir::outcome::Severity;
 use sluice_fhir::tree::{Limits, Node, Tree};
 use sluice_fhir::validate::Validator;
+use sluice_typed::{Agent, AuditEvent, Interaction, Outcome, audit_event};
 
 use crate::rig::{Rig, transaction};
 
@@ -57,7 +58,7 @@ async fn what_mappings_changed_is_recorded_with_it() {
     let texts = |path: &[&str]| -> Vec<String> {
         tree.root().find(path).filter_map(Node::as_str).map(std::borrow::Cow::into_owned).collect()
     };
-    assert_eq!(texts(&["id"]), [last.id.clone()]);
+    assert_eq!(texts(&["id"]), std::slice::from_ref(&last.id));
     assert_eq!(texts(&["target", "reference"]), [format!("Patient/{}/_history/1", answer.entries[0].id)]);
     assert_eq!(texts(&["policy"]), ["https://sluice.dev/fhir/mapping/us-identifiers|1.0.0"]);
     assert_eq!(texts(&["agent", "who", "identifier", "value"]), ["hospital-a"]);
@@ -102,7 +103,6 @@ fn what_is_authored_is_r4() {
     assert!(sluice_typed::provenance(&sluice_typed::Provenance { targets: &[], ..provenance }).is_err());
     assert!(sluice_typed::provenance(&sluice_typed::Provenance { recorded: "today", ..provenance }).is_err());
 
-    use sluice_typed::{Agent, AuditEvent, Interaction, Outcome, audit_event};
     let resources = texts(&["Observation/1"]);
     for interaction in
         [Interaction::Create, Interaction::Update, Interaction::Read, Interaction::Search, Interaction::Transaction]

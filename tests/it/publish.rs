@@ -284,7 +284,8 @@ async fn any_two_faults_in_a_row_keep_order_id_and_number() {
             assert_eq!(flow.publish().await.sent, 0);
             assert_eq!(flow.publish().await.sent, 2);
             let tries = flow.broker.tries()[tried..].to_vec();
-            let same: Vec<_> = tries[1..4].iter().map(|it| (it.id.clone(), sequences(&[it.clone()]))).collect();
+            let same: Vec<_> =
+                tries[1..4].iter().map(|it| (it.id.clone(), sequences(std::slice::from_ref(it)))).collect();
             assert!(same.iter().all(|it| *it == same[0]), "{first:?} {second:?}: the same id and number");
             assert_eq!(flow.broker.taken().len() - before, 3);
         }

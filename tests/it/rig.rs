@@ -77,7 +77,7 @@ impl Rig {
         let path = folder.path().join("sluice.toml");
         let config = Config::load(&path).unwrap_or_else(|errors| panic!("{errors:?}"));
         let Built { gateway, spools, log, ledger, watching } = build(&config, &Observer::new()).await.unwrap();
-        let rig = Self { gateway, spools, log, ledger, folder, watching };
+        let rig = Self { gateway, log, ledger, folder, spools, watching };
         rig.opened().await;
         rig
     }
