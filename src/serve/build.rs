@@ -45,6 +45,10 @@ pub struct Built {
 /// [`StartError`] that names the file or folder which is not what it should be.
 pub async fn build(config: &Config, observer: &Arc<Observer>) -> Result<Built, StartError> {
     let settings = |error: &dyn std::fmt::Display| StartError::Settings(error.to_string());
+    if config.upstream.is_some() {
+        // To take a bundle and not forward it, as the settings ask, would be to lose it for the hospital.
+        return Err(settings(&"upstream: expected no such table, since this version does not forward yet"));
+    }
     let keys = Arc::new(Keys::open(&Files::from(&config.keys)).map_err(|error| settings(&error))?);
     let opened = crate::store::open(&config.store, Arc::clone(&keys)).await.map_err(|error| settings(&error))?;
     let ledger = host::open(config, &keys, &*opened.store).await?;
