@@ -1,8 +1,10 @@
 //! The whole order, and nothing else.
 //!
-//!     admit     receive -> normalize -> check -> permit -> stage -> forward -> record -> reply
-//!     settle    route -> sequence -> anchor -> recheck -> publish -> mark
-//!     disclose  receive -> authorize -> fetch -> permit each -> redact -> audit -> reply
+//! ```text
+//! admit     receive -> normalize -> check -> permit -> stage -> forward -> record -> reply
+//! settle    route -> sequence -> anchor -> recheck -> publish -> mark
+//! disclose  receive -> authorize -> fetch -> permit each -> redact -> audit -> reply
+//! ```
 //!
 //! Takes: a received unit or question. Gives: its answer. Never: holds anything between the stages that is not their
 //! output; each stage takes the proof that the one before it gives, so a stage that is skipped does not compile.

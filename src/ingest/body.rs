@@ -5,6 +5,7 @@
 //! for a peer that has stopped sending.
 
 use std::io::Write as _;
+use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -39,12 +40,40 @@ where
     B: Body<Data = Bytes> + Send,
     B::Error: std::error::Error,
 {
+    let mut body = std::pin::pin!(body);
+    let spooled = spool(headers, body.as_mut(), limits, spools).await;
+    if spooled.is_err() {
+        // A connection that is closed with bytes unread is reset, and the reset may overtake the answer: a sender that
+        // is not far over gets to read it.
+        let _ = tokio::time::timeout(LINGER, linger(body)).await;
+    }
+    spooled
+}
+
+/// How long, and how many bytes, a body that is refused is still taken and thrown away.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES_MAX: usize = 16 << 20;
+
+async fn linger<B: Body<Data = Bytes>>(mut body: Pin<&mut B>) {
+    let mut thrown = 0;
+    while let Some(Ok(frame)) = body.frame().await {
+        thrown += frame.data_ref().map_or(0, Bytes::len);
+        if thrown > LINGER_BYTES_MAX {
+            return;
+        }
+    }
+}
+
+async fn spool<B>(headers: &HeaderMap, mut body: Pin<&mut B>, limits: Limits, spools: &Spools) -> Result<Spool>
+where
+    B: Body<Data = Bytes> + Send,
+    B::Error: std::error::Error,
+{
     let mut sink = Sink::new(headers, limits, spools.begin())?;
     let declared = body.size_hint().exact();
     if declared.is_some_and(|bytes| bytes > limits.bytes_max) {
         return Err(too_large(limits));
     }
-    let mut body = std::pin::pin!(body);
     let started = tokio::time::Instant::now();
     let mut received: u64 = 0;
     loop {
