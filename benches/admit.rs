@@ -186,7 +186,7 @@ impl Served {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path();
         Keys::create(&path.join("keys")).unwrap();
-        let hash = sluice::record::leaf::hex(&Sha256::digest(TOKEN));
+        let hash = data_encoding::HEXLOWER.encode(&Sha256::digest(TOKEN));
         write_secret(&path.join("token"), &hash);
         let rcgen::CertifiedKey { cert, signing_key } =
             rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();

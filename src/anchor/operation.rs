@@ -14,6 +14,7 @@ use sluice_merkle::proof::TlogProof;
 
 use super::{AnchorReceipt, Log};
 use crate::error::{Error, Result};
+use crate::record::leaf::unhex;
 use crate::record::operation::Stands;
 use crate::record::version::ResourceKey;
 use crate::record::{Recorder, leaf};
@@ -158,16 +159,4 @@ impl ResourceReceipt {
         let proof = TlogProof::new(index, inclusion, signed).and_then(|it| it.with_extra(opening.to_string().into()));
         proof.map(|it| Some(it.to_string())).map_err(|_| broken())
     }
-}
-
-/// 32 bytes from lower-case or upper-case hex.
-pub(super) fn unhex(text: &str) -> Option<[u8; 32]> {
-    let mut bytes = [0; 32];
-    if text.len() != 64 || !text.is_ascii() {
-        return None;
-    }
-    for (at, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&text[2 * at..2 * at + 2], 16).ok()?;
-    }
-    Some(bytes)
 }

@@ -20,6 +20,7 @@ use tokio::task::JoinHandle;
 use self::writer::{Command, Writer};
 use super::{Broker, Message, PublishError, State};
 use crate::store::keystore::SubjectKey;
+use crate::store::vault::place;
 use crate::store::vault::{Vault, VaultError};
 use crate::store::{Direction, Health, KeyRange, Store, StoreError, Table};
 
@@ -160,7 +161,7 @@ impl Feed {
 
     fn open(&self, subscriber: &str, key: &Bytes, sealed: &[u8]) -> Result<Entry, ReadError> {
         let cursor = entry::cursor_of(subscriber, key).ok_or(ReadError::Damaged)?;
-        match self.seal.open(&entry::place(key), sealed) {
+        match self.seal.open(&place(Table::Feed, key), sealed) {
             Ok(plain) => Entry::decode(cursor, &plain).ok_or(ReadError::Damaged),
             Err(SealError::Erased) => Ok(Entry { cursor, body: Body::Erased }),
             Err(SealError::Damaged) => Err(ReadError::Damaged),

@@ -8,11 +8,13 @@ use std::fmt::Write as _;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
+use data_encoding::HEXLOWER;
 use flate2::read::MultiGzDecoder;
 use http::{HeaderValue, Method, StatusCode, Uri, header};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
+use sluice_fhir::reference::is_id;
 use sluice_fhir::tree::{Limits, Node, Tree};
 
 use super::client::{Answer, Ask, Client, ClientError, Identity, Payload};
@@ -218,7 +220,7 @@ impl Looked {
                     looked.resources = root.member("entry").map_or(0, |entries| entries.items().count() as u64);
                 }
                 Some(name) => {
-                    let id = root.member("id").and_then(Node::as_str).filter(|id| crate::ingest::entry::is_id(id));
+                    let id = root.member("id").and_then(Node::as_str).filter(|id| is_id(id));
                     looked.alone = Some((name.to_owned(), id.map(std::borrow::Cow::into_owned)));
                 }
                 None => {}
@@ -233,11 +235,8 @@ impl Looked {
 
     /// Of the file's bytes, so that the same file has the same for ever.
     fn key(&self) -> HeaderValue {
-        let mut key = String::from("sluice-file-");
-        for byte in self.sha256 {
-            let _ = write!(key, "{byte:02x}");
-        }
-        HeaderValue::from_str(&key).unwrap_or_else(|_| HeaderValue::from_static("sluice-file"))
+        HeaderValue::from_str(&format!("sluice-file-{}", HEXLOWER.encode(&self.sha256)))
+            .unwrap_or_else(|_| HeaderValue::from_static("sluice-file"))
     }
 
     fn interaction(&self, base: &str) -> (Method, String) {

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use sluice_fhir::outcome::{Issue, IssueType, Severity};
+use sluice_fhir::reference::is_id;
 use sluice_fhir::tree::{self, Position, SyntaxError, Tree};
 
 use super::unit::{Entry, Interaction, Place};
@@ -187,11 +188,6 @@ fn interaction(
         }
         _ => no("bundle.entry.request.method", "POST or PUT"),
     }
-}
-
-/// FHIR R4 `id`: 1 to 64 of `A-Za-z0-9-.`.
-pub fn is_id(id: &str) -> bool {
-    (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.')
 }
 
 /// The version of a weak ETag `W/"3"` (FHIR R4 http.html#concurrency); a strong one with the same text is taken too.

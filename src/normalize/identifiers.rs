@@ -196,7 +196,7 @@ fn trim(node: Option<Node<'_>>, pack: usize, overlay: &mut Overlay) {
 }
 
 /// RFC 3986 §2.1; none if it is not UTF-8 or an escape is broken.
-fn percent_decoded(text: &str) -> Option<String> {
+pub(crate) fn percent_decoded(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {

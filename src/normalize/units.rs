@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 
 use serde::Deserialize;
+use sluice_fhir::canonical;
 use sluice_fhir::tree::{Kind, Node};
 
 use super::overlay::Overlay;
@@ -81,14 +82,14 @@ impl Units {
             }
             (Some(system), None) if is_ucum_system(system) => {
                 if let Some(known) = listed(unit) {
-                    overlay.edits.insert_member(quantity, "code", quoted(&known.code));
+                    overlay.edits.insert_member(quantity, "code", canonical::string(&known.code));
                     overlay.changed(quantity, known.pack);
                 }
             }
             (None, None) => match (listed(unit), unit) {
                 (Some(known), _) => {
-                    overlay.edits.insert_member(quantity, "system", quoted(UCUM));
-                    overlay.edits.insert_member(quantity, "code", quoted(&known.code));
+                    overlay.edits.insert_member(quantity, "system", canonical::string(UCUM));
+                    overlay.edits.insert_member(quantity, "code", canonical::string(&known.code));
                     overlay.changed(quantity, known.pack);
                 }
                 (None, Some(unit)) => overlay.unmapped(unit, unmapped, "normalize.unit", expected),
@@ -118,8 +119,4 @@ fn is_ucum_system(system: Node<'_>) -> bool {
 
 fn is_ucum(code: &str) -> bool {
     (1..=CODE_BYTES_MAX).contains(&code.len()) && octofhir_ucum::validate(code).is_ok()
-}
-
-fn quoted(text: &str) -> Vec<u8> {
-    serde_json::Value::from(text).to_string().into_bytes()
 }

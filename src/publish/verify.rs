@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
@@ -22,7 +23,7 @@ use sluice_merkle::tree::{leaf_hash, verify_inclusion};
 
 use crate::anchor::{AnchorReceipt, ed25519};
 use crate::ledger::{self, proof::verify_anchor};
-use crate::record::leaf::{SCHEME, hex, leaf_bytes, mac};
+use crate::record::leaf::{SCHEME, leaf_bytes, mac, unhex};
 
 /// Members that the leaf does not commit to.
 const OUTSIDE: [&str; 4] = ["proof", "delivery", "traceparent", "tracestate"];
@@ -192,7 +193,9 @@ fn links(event: &[u8], trust: &Trust) -> Result<String, Link> {
     let decided = |name| text(decision_node, name);
     // The decision is about this body, and lets it go.
     let body = body(root)?;
-    if decided("kind").as_deref() != Some("decision") || decided("event") != Some(hex(&Sha256::digest(&body))) {
+    if decided("kind").as_deref() != Some("decision")
+        || decided("event") != Some(HEXLOWER.encode(&Sha256::digest(&body)))
+    {
         return Err(Link::Body);
     }
     let r = unhex(&proof.r).ok_or(Link::Form)?;
@@ -265,10 +268,4 @@ fn body(root: Node<'_>) -> Result<Vec<u8>, Link> {
 /// A member, in its one form. The tree has refused members that stand twice.
 fn read<T: for<'de> Deserialize<'de>>(root: Node<'_>, name: &str) -> Result<T, Link> {
     root.member(name).and_then(|it| serde_json::from_slice(it.raw()).ok()).ok_or(Link::Form)
-}
-
-/// 32 bytes from lower-case hex.
-fn unhex(text: &str) -> Option<[u8; 32]> {
-    let lower = text.bytes().all(|it| it.is_ascii_digit() || (b'a'..=b'f').contains(&it));
-    crate::consent::pseudonym::Pseudonym::from_hex(text).filter(|_| lower).map(|it| it.0)
 }

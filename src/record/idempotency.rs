@@ -19,6 +19,7 @@ use crate::ingest::unit::Interaction;
 use crate::keys::HmacKey;
 use crate::normalize::Normalized;
 use crate::store::vault::VaultError;
+use crate::store::vault::place;
 use crate::store::{Batch, Table};
 
 /// Bytes of a row before the sealed answer: when (u64, microseconds) and a keyed hash of the unit.
@@ -58,7 +59,7 @@ impl Recorder {
             let text = "an idempotency key that no other request has used";
             return Err(Error::refusal(Refusal::Invalid, "http.idempotency-key", text));
         }
-        match self.vault.open(&aad(key), &row[HEAD..]) {
+        match self.vault.open(&place(Table::Idempotency, key), &row[HEAD..]) {
             Ok(plain) => serde_json::from_slice(&plain).map(Some).map_err(|_| broken()),
             // Its subjects were erased, and the answer with them: the unit counts as new.
             Err(VaultError::Erased) => Ok(None),
@@ -78,7 +79,11 @@ impl Recorder {
         let plain = serde_json::to_vec(answer).map_err(|_| Error::defect("an answer can't be written"))?;
         let mut value = micros(OffsetDateTime::now_utc()).to_be_bytes().to_vec();
         value.extend_from_slice(&self.fingerprint(unit));
-        value.extend(self.vault.seal(&ids(subjects), &aad(&key), &plain).map_err(|error| sealed(&error))?);
+        value.extend(
+            self.vault
+                .seal(&ids(subjects), &place(Table::Idempotency, &key), &plain)
+                .map_err(|error| sealed(&error))?,
+        );
         Ok(Batch::new().expect_read(Table::Idempotency, key.clone(), row).put(Table::Idempotency, key, value))
     }
 
@@ -131,10 +136,4 @@ fn digest(unit: &Normalized) -> [u8; 32] {
 
 fn micros(at: OffsetDateTime) -> u64 {
     u64::try_from(at.unix_timestamp_nanos() / 1000).unwrap_or(0)
-}
-
-fn aad(key: &Bytes) -> Vec<u8> {
-    let mut aad = vec![Table::Idempotency.tag()];
-    aad.extend_from_slice(key);
-    aad
 }

@@ -11,7 +11,9 @@
 use std::fmt::Write as _;
 
 use aws_lc_rs::{hmac, rand};
+use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
+use sluice_fhir::canonical;
 
 use crate::consent::pseudonym::Pseudonym;
 use crate::error::{Error, Result};
@@ -63,9 +65,7 @@ impl Record {
     /// Adds a string.
     #[must_use]
     pub fn text(mut self, name: &'static str, value: &str) -> Self {
-        let mut text = String::with_capacity(value.len() + 2);
-        write_string(value, &mut text);
-        self.0.insert(name, text);
+        self.0.insert(name, canonical::string(value));
         self
     }
 
@@ -79,7 +79,7 @@ impl Record {
     /// Adds 32 bytes in lower-case hex.
     #[must_use]
     pub fn hex(self, name: &'static str, value: &[u8; 32]) -> Self {
-        self.text(name, &hex(value))
+        self.text(name, &HEXLOWER.encode(value))
     }
 
     /// Closes the record over its subjects, each with its number, and commits to it.
@@ -91,12 +91,12 @@ impl Record {
         let mut commitments = String::from("[");
         for (subject, n) in subjects {
             let s = random()?;
-            let subject = hex(&subject.0);
+            let subject = HEXLOWER.encode(&subject.0);
             let commitment = mac(&s, format!("{{\"n\":{n},\"subject\":\"{subject}\"}}").as_bytes());
             let comma = if openings.is_empty() { "" } else { "," };
             // Writing to a String does not fail.
-            let _ = write!(commitments, "{comma}\"{}\"", hex(&commitment));
-            openings.push(SubjectOpening { s: hex(&s), subject, n: *n });
+            let _ = write!(commitments, "{comma}\"{}\"", HEXLOWER.encode(&commitment));
+            openings.push(SubjectOpening { s: HEXLOWER.encode(&s), subject, n: *n });
         }
         commitments.push(']');
         self.0.insert("subjects", commitments);
@@ -108,7 +108,7 @@ impl Record {
         record.push('}');
         let r = random()?;
         let commitment = mac(&r, record.as_bytes());
-        Ok(Leaf { commitment, opening: Opening { r: hex(&r), record, subjects: openings } })
+        Ok(Leaf { commitment, opening: Opening { r: HEXLOWER.encode(&r), record, subjects: openings } })
     }
 }
 
@@ -127,15 +127,9 @@ pub fn mac(key: &[u8; 32], message: &[u8]) -> [u8; 32] {
     out
 }
 
-/// Lower-case hex.
-pub fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
-        text.push(char::from(DIGITS[usize::from(byte & 15)]));
-    }
-    text
+/// 32 bytes from their 64 lower-case hexadecimal digits.
+pub fn unhex(text: &str) -> Option<[u8; 32]> {
+    HEXLOWER.decode(text.as_bytes()).ok()?.try_into().ok()
 }
 
 /// 32 bytes from the platform's random source.
@@ -146,27 +140,6 @@ pub fn random() -> Result<[u8; 32]> {
     let mut bytes = [0; 32];
     rand::fill(&mut bytes).map_err(|_| Error::defect("the platform gives no random bytes"))?;
     Ok(bytes)
-}
-
-/// A string as `sluice-canonical-1` writes it.
-fn write_string(value: &str, out: &mut String) {
-    out.push('"');
-    for c in value.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\u{8}' => out.push_str("\\b"),
-            '\t' => out.push_str("\\t"),
-            '\n' => out.push_str("\\n"),
-            '\u{c}' => out.push_str("\\f"),
-            '\r' => out.push_str("\\r"),
-            c if c < ' ' => {
-                let _ = write!(out, "\\u{:04x}", u32::from(c));
-            }
-            c => out.push(c),
-        }
-    }
-    out.push('"');
 }
 
 #[cfg(test)]
@@ -183,10 +156,10 @@ mod tests {
             .unwrap();
         let bytes = bytes::Bytes::from(leaf.opening.record.clone());
         let tree = sluice_fhir::tree::Tree::parse(bytes.clone(), &sluice_fhir::tree::Limits::default()).unwrap();
-        assert_eq!(sluice_fhir::canonical::to_vec(tree.root()), bytes, "the record is its own canonical form");
+        assert_eq!(canonical::to_vec(tree.root()), bytes, "the record is its own canonical form");
         let r: Vec<u8> = (0..32).map(|i| u8::from_str_radix(&leaf.opening.r[2 * i..2 * i + 2], 16).unwrap()).collect();
         assert_eq!(mac(&r.try_into().unwrap(), &bytes), leaf.commitment);
-        assert!(!leaf.opening.record.contains(&hex(&[7; 32])), "the record does not show the pseudonym");
+        assert!(!leaf.opening.record.contains(&HEXLOWER.encode(&[7; 32])), "the record does not show the pseudonym");
         assert_eq!(leaf_bytes(&leaf.commitment)[0], SCHEME);
     }
 }

@@ -25,6 +25,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use data_encoding::HEXLOWER;
 use sluice_fhir::canonical::Digest;
 use sluice_fhir::tree::{self, Node, Tree};
 use time::OffsetDateTime;
@@ -364,7 +365,7 @@ impl Recorder {
             unattributed: **subjects == Subjects::Unattributed,
             sender: context.caller.institution.to_string(),
             operation: operation.to_owned(),
-            commitment: leaf::hex(&leaf.commitment),
+            commitment: HEXLOWER.encode(&leaf.commitment),
             opening: leaf.opening.clone(),
         };
         let plain = version::encode(&about, body)?;

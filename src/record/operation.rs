@@ -11,6 +11,7 @@ use super::{Answer, Recorder, outage, sealed};
 use crate::error::{Error, Result};
 use crate::stage::OperationId;
 use crate::store::Table;
+use crate::store::vault::place;
 
 /// What an operation has recorded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,7 +41,10 @@ impl Recorder {
     pub async fn operation(&self, id: OperationId) -> Result<Option<Operation>> {
         let row = self.store.read(Table::Operation, id.as_bytes()).await.map_err(|error| outage(&error))?;
         let Some(row) = row else { return Ok(None) };
-        let plain = self.vault.open(&aad(&id.to_string()), &row).map_err(|error| sealed(&error))?;
+        let plain = self
+            .vault
+            .open(&place(Table::Operation, id.to_string().as_bytes()), &row)
+            .map_err(|error| sealed(&error))?;
         let operation = serde_json::from_slice(&plain);
         operation.map(Some).map_err(|_| Error::defect("an operation's row is not what was written"))
     }
@@ -65,12 +69,8 @@ impl Recorder {
         });
         let operation = Operation { sender: sender.to_owned(), stands: stands.chain(added).collect() };
         let plain = serde_json::to_vec(&operation).map_err(|_| Error::defect("a receipt can't be written"))?;
-        self.vault.seal(&[], &aad(&answer.operation), &plain).map_err(|error| sealed(&error))
+        self.vault
+            .seal(&[], &place(Table::Operation, answer.operation.as_bytes()), &plain)
+            .map_err(|error| sealed(&error))
     }
-}
-
-fn aad(operation: &str) -> Vec<u8> {
-    let mut aad = vec![Table::Operation.tag()];
-    aad.extend_from_slice(operation.as_bytes());
-    aad
 }

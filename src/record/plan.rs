@@ -11,7 +11,7 @@ use std::collections::HashSet;
 
 use bytes::Bytes;
 use sluice_fhir::outcome::{Issue, IssueType, Severity};
-
+use sluice_fhir::reference::is_id;
 use sluice_fhir::tree::Node;
 
 use super::search::{Criteria, Found};
@@ -115,7 +115,7 @@ async fn identify(
         }
         Interaction::Keep => {
             let carried = resource.tree().root().member("id").and_then(Node::as_str);
-            let carried = carried.filter(|id| crate::ingest::entry::is_id(id)).map(Cow::into_owned);
+            let carried = carried.filter(|id| is_id(id)).map(Cow::into_owned);
             Ok(plan(carried.unwrap_or_else(|| new_id(resource, neighbours)), true, None))
         }
     }

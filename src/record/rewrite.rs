@@ -6,10 +6,9 @@
 //!
 //! FHIR R4 http.html#transaction: references to a `fullUrl` of the Bundle are replaced by what the entry became.
 
-use std::borrow::Cow;
-
 use bytes::Bytes;
 use sluice_fhir::bundle::Target;
+use sluice_fhir::canonical;
 use sluice_fhir::edit::Edits;
 use sluice_fhir::reference;
 use sluice_fhir::tree::{Kind, Node, Tree};
@@ -99,36 +98,28 @@ fn identity(tree: &Tree, plan: &Planned, recorded_at: &str, edits: &mut Edits) {
     match root.member("id") {
         Some(node) if node.as_str().as_deref() == Some(&plan.id) => {}
         Some(node) => edits.set_str(node, &plan.id),
-        None => edits.insert_member(root, "id", quoted(&plan.id)),
+        None => edits.insert_member(root, "id", canonical::string(&plan.id)),
     }
-    let version = quoted(&plan.version.to_string());
+    let version = canonical::string(&plan.version.to_string());
     match root.member("meta").filter(|meta| meta.kind() == Kind::Object) {
         None => {
             let mut meta = b"{\"versionId\":".to_vec();
-            meta.extend_from_slice(&version);
+            meta.extend_from_slice(version.as_bytes());
             meta.extend_from_slice(b",\"lastUpdated\":");
-            meta.extend_from_slice(&quoted(recorded_at));
+            meta.extend_from_slice(canonical::string(recorded_at).as_bytes());
             meta.push(b'}');
             edits.insert_member(root, "meta", meta);
         }
         Some(meta) => {
             member(meta, "versionId", version, edits);
-            member(meta, "lastUpdated", quoted(recorded_at), edits);
+            member(meta, "lastUpdated", canonical::string(recorded_at), edits);
         }
     }
 }
 
-fn member(object: Node<'_>, name: &str, value: Vec<u8>, edits: &mut Edits) {
+fn member(object: Node<'_>, name: &str, value: String, edits: &mut Edits) {
     match object.member(name) {
         Some(node) => edits.set(node, value),
         None => edits.insert_member(object, name, value),
     }
-}
-
-/// A JSON string of text that needs no escapes: ids, versions and instants.
-fn quoted(text: &str) -> Vec<u8> {
-    debug_assert!(!text.contains(['"', '\\']), "ids, versions and instants hold nothing to escape");
-    let text: Cow<'_, str> =
-        if text.contains(['"', '\\']) { text.replace(['"', '\\'], "").into() } else { text.into() };
-    format!("\"{text}\"").into_bytes()
 }

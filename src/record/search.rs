@@ -11,7 +11,9 @@ use sluice_fhir::tree::Node;
 use super::{Recorder, outage};
 use crate::error::{Error, Result};
 use crate::keys::{HmacKey, Keys};
+use crate::normalize::percent_decoded;
 use crate::store::Table;
+use crate::store::vault::place;
 
 /// A search that is answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,7 +42,7 @@ impl Criteria {
         if value.contains(['&', ',']) {
             return None;
         }
-        let value = percent_decoded(value)?;
+        let value = percent_decoded(&value.replace('+', " "))?;
         let (system, value) = value.split_once('|')?;
         (!value.is_empty()).then(|| Self { system: system.to_owned(), value: value.to_owned() })
     }
@@ -62,7 +64,7 @@ impl Recorder {
         let ids = match &row {
             None => Vec::new(),
             Some(row) => {
-                let plain = self.vault.open(&aad(&key), row).map_err(|error| super::sealed(&error))?;
+                let plain = self.vault.open(&place(Table::Index, &key), row).map_err(|error| super::sealed(&error))?;
                 serde_json::from_slice(&plain).map_err(|_| Error::defect("an index row is not what was written"))?
             }
         };
@@ -72,15 +74,9 @@ impl Recorder {
     /// The value of a row of the index.
     pub(super) fn index_value(&self, key: &Bytes, ids: &[String]) -> Result<Bytes> {
         let plain = serde_json::to_vec(ids).map_err(|_| Error::defect("an index row can't be written"))?;
-        let sealed = self.vault.seal(&[], &aad(key), &plain).map_err(|error| super::sealed(&error))?;
+        let sealed = self.vault.seal(&[], &place(Table::Index, key), &plain).map_err(|error| super::sealed(&error))?;
         Ok(sealed.into())
     }
-}
-
-fn aad(key: &Bytes) -> Vec<u8> {
-    let mut aad = vec![Table::Index.tag()];
-    aad.extend_from_slice(key);
-    aad
 }
 
 /// The keys of the rows of the index in which a resource stands: one for each identifier with a value.
@@ -101,25 +97,6 @@ pub(super) fn index_keys(keys: &Keys, resource_type: &str, root: Node<'_>) -> Ve
 fn index_key(keys: &Keys, resource_type: &str, system: &str, value: &str) -> Bytes {
     let parts: [&[u8]; 4] = [b"identifier", resource_type.as_bytes(), system.as_bytes(), value.as_bytes()];
     Bytes::copy_from_slice(&keys.hmac(HmacKey::Index, &parts))
-}
-
-/// RFC 3986 §2.1, with `+` for a space as forms write it; none for what is no UTF-8.
-fn percent_decoded(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&byte, after)) = rest.split_first() {
-        rest = after;
-        match byte {
-            b'%' => {
-                let (digits, after) = rest.split_first_chunk::<2>()?;
-                bytes.push(u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?);
-                rest = after;
-            }
-            b'+' => bytes.push(b' '),
-            byte => bytes.push(byte),
-        }
-    }
-    String::from_utf8(bytes).ok()
 }
 
 #[cfg(test)]

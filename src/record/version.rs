@@ -13,6 +13,7 @@ use crate::consent::subjects::Subjects;
 use crate::error::{Error, Result};
 use crate::keys::{HmacKey, Keys};
 use crate::store::Table;
+use crate::store::vault::place;
 
 /// What is known of a version beside its body.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,9 +87,7 @@ impl ResourceKey {
 
     /// What the seal of a version's row is bound to, so that rows can't be swapped.
     pub fn aad(&self, version: u64) -> Vec<u8> {
-        let mut aad = vec![Table::Version.tag()];
-        aad.extend_from_slice(&self.version(version));
-        aad
+        place(Table::Version, &self.version(version))
     }
 }
 

@@ -8,6 +8,7 @@
 //! a Bundle of type history, led by a Parameters that is its status.
 
 use bytes::Bytes;
+use data_encoding::HEXLOWER;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -18,7 +19,6 @@ use crate::config::{Payload, Subscriber};
 use crate::consent::pseudonym::Pseudonym;
 use crate::error::{Error, Result};
 use crate::keys::{HmacKey, Keys};
-use crate::record::leaf::hex;
 
 /// The media type of an event (CloudEvents JSON format §3).
 pub const CONTENT_TYPE: &str = "application/cloudevents+json";
@@ -154,7 +154,7 @@ impl Maker<'_> {
         for (focus, version) in focus.iter().zip(&versions) {
             parts.extend([focus.resource_type.as_bytes(), focus.id.as_bytes(), &version[..]]);
         }
-        hex(&self.keys.hmac(HmacKey::EventId, &parts))
+        HEXLOWER.encode(&self.keys.hmac(HmacKey::EventId, &parts))
     }
 
     fn notification(&self, id: &str, time: &str, focus: &[Focus<'_>]) -> Result<Notification> {

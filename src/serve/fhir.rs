@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, Method, Request, StatusCode, header};
 use hyper::body::Incoming;
+use sluice_fhir::reference::is_id;
 
 use super::respond::{self, FHIR_JSON, Reply, answered, failure, reply};
 use super::stream;
@@ -16,7 +17,7 @@ use crate::error::{Error, Refusal, Result};
 use crate::gateway::Gateway;
 use crate::ingest::body;
 use crate::ingest::caller::{Callers, Peer};
-use crate::ingest::entry::{etag, is_id};
+use crate::ingest::entry::etag;
 use crate::ingest::unit::{Caller, Context, Interaction, Prefer, Received};
 use crate::ingest::units::{self, Units};
 use crate::store::spool::Spools;

@@ -21,6 +21,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use data_encoding::HEXLOWER_PERMISSIVE;
 use http::Request;
 use hyper::body::Incoming;
 use tokio::net::TcpListener;
@@ -131,12 +132,8 @@ pub fn callers(settings: &[config::Caller]) -> Result<Callers, StartError> {
 fn token_hash(file: &config::SecretFile) -> Result<[u8; 32], StartError> {
     let error = || StartError::Settings(format!("{}: expected 64 hexadecimal digits", file.path().display()));
     let secret = file.read().map_err(|_| error())?;
-    let text = secret.expose_str().map(str::trim).filter(|it| it.len() == 64 && it.is_ascii()).ok_or_else(error)?;
-    let mut hash = [0; 32];
-    for (at, byte) in hash.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&text[2 * at..2 * at + 2], 16).map_err(|_| error())?;
-    }
-    Ok(hash)
+    let text = secret.expose_str().map(str::trim).ok_or_else(error)?;
+    HEXLOWER_PERMISSIVE.decode(text.as_bytes()).ok().and_then(|it| it.try_into().ok()).ok_or_else(error)
 }
 
 impl Server {

@@ -7,6 +7,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use data_encoding::HEXLOWER;
 use futures_util::{StreamExt as _, stream};
 use http::StatusCode;
 use http_body::Frame;
@@ -119,7 +120,7 @@ impl Summary {
         .into_bytes();
         if self.accepted > 0 {
             body.extend_from_slice(b",{\"name\":\"receipt\",\"valueString\":\"");
-            body.extend(self.receipt.iter().flat_map(|byte| format!("{byte:02x}").into_bytes()));
+            body.extend_from_slice(HEXLOWER.encode(&self.receipt).as_bytes());
             body.extend_from_slice(b"\"}");
         }
         if !self.issues.is_empty() {

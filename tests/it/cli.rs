@@ -55,7 +55,7 @@ fn canonical_bytes_are_exact_and_the_digest_is_theirs() {
     std::fs::write(&file, "{\"b\" : 1.00, \"a\" : [null, \"\\u00e9\\u0001\"]}\n").unwrap();
     let output = sluice(&["canonicalize", &file], b"");
     assert_eq!((output.status.code(), &*output.stdout), (Some(0), "{\"a\":[null,\"é\\u0001\"],\"b\":1.00}".as_bytes()));
-    let sha256 = sluice::record::leaf::hex(&Sha256::digest(&output.stdout));
+    let sha256 = data_encoding::HEXLOWER.encode(&Sha256::digest(&output.stdout));
     let told = sluice(&["digest", "--format", "json", &file], b"");
     assert_eq!(lines(&told), [serde_json::json!({ "file": file, "sha256": sha256 })]);
 

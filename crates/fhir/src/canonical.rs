@@ -28,6 +28,14 @@ impl fmt::Debug for Digest {
     }
 }
 
+/// A string in canonical form, quotes included.
+pub fn string(text: &str) -> String {
+    let mut json = Vec::with_capacity(text.len() + 2);
+    write_string(text, |piece| json.extend_from_slice(piece));
+    // The pieces are of the text, cut at ASCII.
+    String::from_utf8(json).unwrap_or_default()
+}
+
 /// Where canonical bytes go: a buffer or a hash.
 pub trait Sink {
     /// Takes the next bytes.

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use crate::tree::{Node, NodeId, Tree, text::write_string};
+use crate::canonical;
+use crate::tree::{Node, NodeId, Tree};
 
 /// Changes to one tree.
 #[derive(Clone, Debug, Default)]
@@ -45,18 +46,18 @@ impl Edits {
     }
 
     /// Puts a JSON text in place of a value.
-    pub fn set(&mut self, node: Node<'_>, json: Vec<u8>) {
-        self.values.insert(node.id(), Change::Set(json));
+    pub fn set(&mut self, node: Node<'_>, json: impl Into<Vec<u8>>) {
+        self.values.insert(node.id(), Change::Set(json.into()));
     }
 
     /// Puts a string in place of a value.
     pub fn set_str(&mut self, node: Node<'_>, text: &str) {
-        self.set(node, string(text));
+        self.set(node, canonical::string(text));
     }
 
     /// Adds a member at the end of an object, which must not have one of this name.
-    pub fn insert_member(&mut self, object: Node<'_>, name: &str, json: Vec<u8>) {
-        self.added.entry(object.id()).or_default().push(Added { name: Some(name.to_owned()), json });
+    pub fn insert_member(&mut self, object: Node<'_>, name: &str, json: impl Into<Vec<u8>>) {
+        self.added.entry(object.id()).or_default().push(Added { name: Some(name.to_owned()), json: json.into() });
     }
 
     /// Adds an item at the end of an array.
@@ -143,7 +144,7 @@ impl Edits {
                 text.push(b',');
             }
             if let Some(name) = name {
-                text.extend_from_slice(&string(name));
+                text.extend_from_slice(canonical::string(name).as_bytes());
                 text.push(b':');
             }
             text.extend_from_slice(json);
@@ -152,12 +153,6 @@ impl Edits {
         let close = holder.span().end - 1;
         splices.push(Splice { start: close, end: close, text });
     }
-}
-
-fn string(text: &str) -> Vec<u8> {
-    let mut json = Vec::with_capacity(text.len() + 2);
-    write_string(text, |piece| json.extend_from_slice(piece));
-    json
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use sluice_merkle::tree::leaf_hash;
 use super::{Finding, Recomputed, Report};
 use crate::anchor::{Log, rows};
 use crate::error::{Error, Result};
+use crate::record::leaf::unhex;
 use crate::record::leaf::{Opening, leaf_bytes, mac};
 use crate::record::{outage, sealed};
 use crate::store::vault::{Vault, VaultError};
@@ -174,7 +175,7 @@ async fn count(
 /// The kind of the record that a leaf commits to; none if the opening is another's.
 fn opened(plain: &[u8], leaf: &[u8]) -> Option<String> {
     let opening: Opening = serde_json::from_slice(plain).ok()?;
-    let r = crate::anchor::operation::unhex(&opening.r)?;
+    let r = unhex(&opening.r)?;
     if leaf_bytes(&mac(&r, opening.record.as_bytes())) != leaf {
         return None;
     }

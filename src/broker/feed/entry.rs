@@ -9,7 +9,6 @@
 use bytes::{BufMut as _, Bytes, BytesMut};
 
 use crate::broker::Message;
-use crate::store::Table;
 
 /// One entry of a subscriber's feed.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -77,13 +76,6 @@ pub(super) fn subscriber_of(key: &[u8]) -> Option<String> {
 /// A key above all rows of a subscriber, and below those of the next.
 pub(super) fn end_of(subscriber: &str) -> Bytes {
     key(subscriber, u8::MAX, &[])
-}
-
-/// What the seal binds an entry to: table and key.
-pub(super) fn place(key: &[u8]) -> Vec<u8> {
-    let mut place = vec![Table::Feed.tag()];
-    place.extend_from_slice(key);
-    place
 }
 
 fn key(subscriber: &str, kind: u8, rest: &[u8]) -> Bytes {

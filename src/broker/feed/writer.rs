@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::entry::{self, Entry, Head};
 use super::{Body, ENTRIES_MAX, Heads, Retention, Seal, SealError};
 use crate::broker::{Limit, Message, PublishError};
+use crate::store::vault::place;
 use crate::store::{Batch, CommitError, Direction, KeyRange, Store, Table};
 
 /// How often the oldest entries are looked at.
@@ -114,9 +115,10 @@ impl Writer {
             let key = entry::entry_key(subscriber, cursor);
             let sealed = match entry::encode(message) {
                 None => Err(PublishError::Refused(Limit::ContentType)),
-                Some(plain) => {
-                    self.seal.seal(&message.lane, &entry::place(&key), &plain).map_err(|_| PublishError::Unavailable)
-                }
+                Some(plain) => self
+                    .seal
+                    .seal(&message.lane, &place(Table::Feed, &key), &plain)
+                    .map_err(|_| PublishError::Unavailable),
             };
             match sealed {
                 Err(error) => plan.refused.push((at, error)),
@@ -181,7 +183,7 @@ impl Writer {
         let (mut batch, mut removed) = (Batch::new(), head.removed);
         for row in &rows {
             let Some(cursor) = entry::cursor_of(subscriber, &row.key) else { break };
-            let plain = self.seal.open(&entry::place(&row.key), &row.value);
+            let plain = self.seal.open(&place(Table::Feed, &row.key), &row.value);
             let message = match plain.as_deref().map(|plain| Entry::decode(cursor, plain)) {
                 Ok(Some(Entry { body: Body::Message { id, time, .. }, .. })) => Some((id, time)),
                 // Nobody can read it any more; its id stays, so that the message does not come back.

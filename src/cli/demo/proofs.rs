@@ -21,6 +21,7 @@ use crate::config::Config;
 use crate::keys::{Files, Keys, SigningKey};
 use crate::ledger::proof::verify_anchor;
 use crate::ledger::{Origin, PublicKey, Trust};
+use crate::record::leaf::unhex;
 
 /// An operation's receipt, as `/receipts/[operation]` gives it.
 #[derive(Deserialize)]
@@ -145,11 +146,4 @@ impl Resource {
         self.record = RawValue::from_string(changed).ok();
         Some(self)
     }
-}
-
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    if !text.is_ascii() || !text.len().is_multiple_of(2) {
-        return None;
-    }
-    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok()).collect()
 }

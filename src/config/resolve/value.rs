@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 use std::path::{Component, Path, PathBuf};
 
+use data_encoding::HEXLOWER_PERMISSIVE;
 use http::Uri;
+use sluice_fhir::reference::is_id;
 
 pub(super) const INSTITUTION: &str =
     r#"expected an institution's id: lower case letters, digits, "." and "-", at most 63"#;
@@ -59,12 +61,6 @@ pub(super) fn is_type(text: &str) -> bool {
     text.len() <= 64
         && text.starts_with(|first: char| first.is_ascii_uppercase())
         && text.bytes().all(|byte| byte.is_ascii_alphabetic())
-}
-
-/// FHIR R4 datatypes, `id`.
-fn is_id(text: &str) -> bool {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.');
-    (1..=64).contains(&text.len()) && text.bytes().all(allowed)
 }
 
 /// C2SP signed-note: a key's name is not empty and holds neither white space nor a plus.
@@ -123,16 +119,7 @@ fn is_loopback(host: &str) -> bool {
 }
 
 pub(super) fn sha256(text: &str) -> Option<[u8; 32]> {
-    let mut digest = [0; 32];
-    if text.len() != 64 || !text.is_ascii() {
-        return None;
-    }
-    for (index, byte) in digest.iter_mut().enumerate() {
-        let digits = &text[2 * index..2 * index + 2];
-        // from_str_radix takes a sign, a digest has none.
-        *byte = u8::from_str_radix(digits, 16).ok().filter(|_| !digits.starts_with('+'))?;
-    }
-    Some(digest)
+    HEXLOWER_PERMISSIVE.decode(text.as_bytes()).ok()?.try_into().ok()
 }
 
 /// The path without `.` and with `..` taken back, as far as names alone can tell.

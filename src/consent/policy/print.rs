@@ -3,6 +3,8 @@
 //! What could not be read is printed so that it can't be read again: a modifierExtension on the Consent or provision, a
 //! coding that holds nothing but the reason of its absence.
 
+use sluice_fhir::canonical;
+
 use super::{Base, Coding, Effect, Form, Period, Provision, Standing};
 use crate::consent::codes::{ACT_CODE, CONSENT_SCOPE};
 
@@ -171,7 +173,7 @@ impl Object {
     }
 
     fn text(&mut self, name: &str, text: &str) {
-        self.raw(name, &quoted(text));
+        self.raw(name, &canonical::string(text));
     }
 
     /// An object that has something in it; FHIR knows no empty ones.
@@ -185,25 +187,4 @@ impl Object {
         self.0.push('}');
         self.0
     }
-}
-
-/// A string with only the escapes that JSON demands, as `sluice-canonical-1` has it.
-fn quoted(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 2);
-    out.push('"');
-    for char in text.chars() {
-        match char {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\u{8}' => out.push_str("\\b"),
-            '\t' => out.push_str("\\t"),
-            '\n' => out.push_str("\\n"),
-            '\u{c}' => out.push_str("\\f"),
-            '\r' => out.push_str("\\r"),
-            char if char < ' ' => out.extend(format!("\\u{:04x}", u32::from(char)).chars()),
-            char => out.push(char),
-        }
-    }
-    out.push('"');
-    out
 }
