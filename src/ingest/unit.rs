@@ -155,6 +155,16 @@ impl Received {
         Self { context, shape, entries, neighbours: None }
     }
 
+    /// A unit that was received and staged before a crash, as it was then; for `stage`, which has kept it.
+    pub(crate) fn again(
+        context: Context,
+        shape: Shape,
+        entries: Vec<Entry>,
+        neighbours: Option<Arc<super::neighbours::Neighbours>>,
+    ) -> Self {
+        Self { context, shape, entries, neighbours }
+    }
+
     pub(super) fn among(mut self, neighbours: Arc<super::neighbours::Neighbours>) -> Self {
         self.neighbours = Some(neighbours);
         self

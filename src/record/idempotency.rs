@@ -87,6 +87,11 @@ impl Recorder {
         Ok(Batch::new().expect_read(Table::Idempotency, key.clone(), row).put(Table::Idempotency, key, value))
     }
 
+    /// What the same unit, sent again, is known by; none where a repetition can't be told from a new request.
+    pub fn twin(&self, unit: &Normalized) -> Option<Bytes> {
+        self.key(unit)
+    }
+
     /// The key of the row; none where a repetition can't be told from a new request.
     fn key(&self, unit: &Normalized) -> Option<Bytes> {
         let context = unit.context();

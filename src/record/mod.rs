@@ -121,6 +121,7 @@ struct Draft<'a> {
     stored: Option<Digest>,
     /// Of a Consent: whose it is, and whose the version before it was.
     affected: Vec<Pseudonym>,
+    upstream_version: Option<String>,
 }
 
 /// What all versions of a unit have in common.
@@ -235,7 +236,7 @@ impl Recorder {
             return Ok(Attempt::Recorded(Recorded { answer, filings: Vec::new() }));
         }
         let planned = plan::unit(normalized, answered.upstream(), self).await?;
-        let bodies = rewrite::unit(normalized, &planned, &recorded_at, self).await?;
+        let bodies = rewrite::unit(normalized, &planned, &recorded_at, answered.upstream().is_some(), self).await?;
         let everyone = everyone(permitted);
         // New keys are durable when this returns, and before anything is sealed with them. A crash right here leaves
         // keys that nothing is sealed with: harmless.
@@ -247,12 +248,13 @@ impl Recorder {
             let (resource, subjects) = (&normalized.resources()[at], &permitted.subjects()[at]);
             let body = &bodies[at];
             let stored = if representation { Some(digest(body)?) } else { None };
+            let upstream_version = answered.upstream().and_then(|it| it.get(at)?.version.clone());
             let affected = if &**resource.resource_type() == "Consent" {
                 self.affected(plan, subjects).await?
             } else {
                 Vec::new()
             };
-            drafts.push(Draft { at, resource, plan, subjects, body, stored, affected });
+            drafts.push(Draft { at, resource, plan, subjects, body, stored, affected, upstream_version });
         }
         let authored = provenance::of(answered, &planned, &recorded_at, self)?;
         for (behind, provenance::Authored { resource, plan, subjects, body }) in authored.iter().enumerate() {
@@ -264,12 +266,14 @@ impl Recorder {
                 body,
                 stored: None,
                 affected: Vec::new(),
+                upstream_version: None,
             });
         }
 
         let operation = staged.operation().to_string();
         let answer = told(answered, &planned, &bodies, &recorded_at, &operation)?;
-        let mut batch = self.remember(normalized, looked_up, &answer, &everyone)?;
+        // Staged no more, in the same commit.
+        let mut batch = staged.settle(self.remember(normalized, looked_up, &answer, &everyone)?);
         batch = batch.put(
             Table::Operation,
             staged.operation().as_bytes().to_vec(),
@@ -341,7 +345,7 @@ impl Recorder {
         numbering: &mut counters::Numbering<'_>,
         filings: &mut Vec<Filing>,
     ) -> Result<Batch> {
-        let Draft { at, resource, plan, subjects, body, stored, affected } = draft;
+        let Draft { at, resource, plan, subjects, body, stored, affected, upstream_version } = draft;
         let Versioning { announced, context, recorded_at, operation } = *versioning;
         let numbered: Vec<_> = subjects.pseudonyms().iter().map(|it| (*it, numbering.next(it))).collect();
         let mut record = Record::new("resource", &self.tenant, recorded_at)
@@ -359,7 +363,7 @@ impl Recorder {
             resource_type: resource.resource_type().to_string(),
             id: plan.id.clone(),
             version: plan.version,
-            upstream_version: None,
+            upstream_version: upstream_version.clone(),
             recorded_at: recorded_at.to_owned(),
             subjects: subjects.pseudonyms().to_vec(),
             unattributed: **subjects == Subjects::Unattributed,

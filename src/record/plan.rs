@@ -92,7 +92,9 @@ async fn identify(
         Planned { id, key, head: None, version: 0, write, relied_on }
     };
     if let Some(located) = located {
-        return Ok(plan(located.id.clone(), true, None));
+        // A conditional create that found its resource has written nothing there.
+        let found = matches!(resource.interaction(), Interaction::Create { if_none_exist: Some(_) });
+        return Ok(plan(located.id.clone(), !(found && located.status == 200), None));
     }
     match resource.interaction() {
         Interaction::Update { id, .. } => Ok(plan(id.clone(), true, None)),

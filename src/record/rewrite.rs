@@ -16,7 +16,7 @@ use sluice_fhir::tree::{Kind, Node, Tree};
 use super::Recorder;
 use super::plan::{Planned, no};
 use super::search::Criteria;
-use crate::error::{Refusal, Result};
+use crate::error::{Kind as ErrorKind, Refusal, Result};
 use crate::ingest::unit::Shape;
 use crate::normalize::{Normalized, Resource};
 
@@ -28,6 +28,7 @@ pub(super) async fn unit(
     unit: &Normalized,
     planned: &[Planned],
     recorded_at: &str,
+    forwarded: bool,
     recorder: &Recorder,
 ) -> Result<Vec<Bytes>> {
     let index = unit.index();
@@ -49,7 +50,11 @@ pub(super) async fn unit(
             let becomes = match index.resolve(&text, at) {
                 Target::Entry(entry) => became(unit, planned, entry),
                 Target::Conditional { resource_type, query } => {
-                    Some(conditional(resource, resource_type, query, recorder).await?)
+                    match conditional(resource, resource_type, query, recorder).await {
+                        // The upstream has found it, and what it has accepted is recorded: as it was written.
+                        Err(error) if forwarded && matches!(error.kind(), ErrorKind::Refusal(_)) => None,
+                        found => Some(found?),
+                    }
                 }
                 Target::Absolute(url) => unit
                     .neighbours()

@@ -9,12 +9,14 @@ use tokio::task::JoinSet;
 use super::{StartError, host};
 use crate::anchor::Log;
 use crate::check::Rules;
-use crate::config::Config;
+use crate::config::{Config, Resolve};
 use crate::consent::door::{Door, Parts};
 use crate::consent::follow::Follower;
 use crate::consent::identify::Pseudonyms;
 use crate::consent::labels::Labeler;
 use crate::consent::selftest;
+use crate::consent::subjects::PatientSource;
+use crate::forward::{Client, Server, Upstream};
 use crate::gateway::Gateway;
 use crate::keys::{Files, Keys, SigningKey};
 use crate::ledger::keyring::Keyring;
@@ -23,6 +25,7 @@ use crate::normalize::Mappings;
 use crate::observe::Observer;
 use crate::record::Recorder;
 use crate::record::file::Filer;
+use crate::stage::{Busy, Desk, Stage};
 use crate::store::spool::Spools;
 
 /// An open gateway.
@@ -45,16 +48,27 @@ pub struct Built {
 /// [`StartError`] that names the file or folder which is not what it should be.
 pub async fn build(config: &Config, observer: &Arc<Observer>) -> Result<Built, StartError> {
     let settings = |error: &dyn std::fmt::Display| StartError::Settings(error.to_string());
-    if config.upstream.is_some() {
-        // To take a bundle and not forward it, as the settings ask, would be to lose it for the hospital.
-        return Err(settings(&"upstream: expected no such table, since this version does not forward yet"));
-    }
     let keys = Arc::new(Keys::open(&Files::from(&config.keys)).map_err(|error| settings(&error))?);
     let opened = crate::store::open(&config.store, Arc::clone(&keys)).await.map_err(|error| settings(&error))?;
     let ledger = host::open(config, &keys, &*opened.store).await?;
     let log = Log::open(Arc::clone(&opened.store), Arc::clone(&keys), &config.log, Arc::clone(observer));
     let log = Arc::new(log.await.map_err(|error| settings(&error))?);
     let tenant: Arc<str> = config.tenant.id.as_str().into();
+    let client = config.upstream.as_ref().map(Client::new).transpose().map_err(|error| settings(&error))?.map(Arc::new);
+    let (stage, upstream) = match (&config.upstream, &client) {
+        (Some(settings), Some(client)) => {
+            let desk = Arc::new(Desk {
+                store: Arc::clone(&opened.store),
+                vault: Arc::clone(&opened.vault),
+                keys: Arc::clone(&keys),
+                client_ids: settings.resolve == Resolve::ClientIds,
+                busy: Busy::default(),
+            });
+            let server = Server { client: Arc::clone(client), desk: Arc::clone(&desk), resolve: settings.resolve };
+            (Stage::Desk(desk), Upstream::Server(server))
+        }
+        _ => (Stage::Local, Upstream::Nowhere),
+    };
     let recorder = Recorder::new(
         Arc::clone(&opened.store),
         Arc::clone(&opened.vault),
@@ -71,7 +85,7 @@ pub async fn build(config: &Config, observer: &Arc<Observer>) -> Result<Built, S
         vault: opened.vault,
         keys: Arc::clone(&keys),
         pseudonyms: Pseudonyms::new(Arc::clone(&keys), tenant, mappings.shared_systems()),
-        upstream: None,
+        upstream: client.map(|client| client as Arc<dyn PatientSource>),
         labeler: Labeler::shipped().map_err(|error| settings(&error))?,
         observer: Arc::clone(observer),
     }));
@@ -82,7 +96,7 @@ pub async fn build(config: &Config, observer: &Arc<Observer>) -> Result<Built, S
     let signer = Arc::new(Keyring::new(keys, SigningKey::Institution));
     let filer = Filer::new(Arc::clone(&ledger) as Arc<dyn Ledger>, house, signer);
     let rules = Rules::new(&config.check).map_err(|error| settings(&error))?;
-    let gateway = Gateway { mappings, rules, door, recorder, filer };
+    let gateway = Gateway { mappings, rules, door, stage, upstream, recorder, filer };
     Ok(Built { gateway: Arc::new(gateway), spools: opened.spools, log, ledger, watching })
 }
 

@@ -33,6 +33,9 @@ const EVENT_BEAT: Duration = Duration::from_millis(50);
 /// Consents filed in one pass.
 const FILINGS_MAX: usize = 256;
 
+/// How often the upstream is asked what became of what it did not answer.
+const RECOVER_BEAT: Duration = Duration::from_secs(5);
+
 /// What settles.
 #[derive(Clone)]
 pub struct Settle {
@@ -78,6 +81,7 @@ impl Settle {
 
     /// Starts the loops; they end once `stop` turns true.
     pub(super) fn start(&self, tasks: &mut JoinSet<()>, stop: &watch::Receiver<bool>) {
+        tasks.spawn(self.clone().recover(stop.clone()));
         tasks.spawn(self.clone().file(stop.clone()));
         tasks.spawn(self.clone().route(stop.clone()));
         tasks.spawn(self.clone().sequence(stop.clone()));
@@ -120,6 +124,20 @@ impl Settle {
             pause = match told("publish", self.publisher.pass(recorder, door).await) {
                 Some(progress) if progress.waiting == 0 || progress.sent > 0 => EVENT_BEAT,
                 Some(_) => longer(pause).min(self.ledger_beat.max(EVENT_BEAT)),
+                None => longer(pause),
+            };
+            if stopped(&mut stop, pause).await {
+                return;
+            }
+        }
+    }
+
+    /// Units that were staged and not recorded: at the start, and then on a beat.
+    async fn recover(self, mut stop: watch::Receiver<bool>) {
+        let mut pause = RECOVER_BEAT;
+        loop {
+            pause = match told("recover", self.gateway.recover().await) {
+                Some(_) => RECOVER_BEAT,
                 None => longer(pause),
             };
             if stopped(&mut stop, pause).await {

@@ -41,7 +41,7 @@ pub enum Table {
     Subject = 3,
     /// Which Consents a subject has here. Key: subject tag, keyed hash of (type, id). Value: empty. Owner: `record`.
     SubjectResource = 4,
-    /// A unit between stage and record. Key: operation id. Value: state and sealed body. Owner: `stage`.
+    /// What an operation recorded: what its receipt is made of. Key: operation id. Value: sealed. Owner: `record`.
     Operation = 5,
     /// The first answer to a request. Key: keyed hash of (tenant, caller, key). Value: sealed answer. Owner: `stage`.
     Idempotency = 6,
@@ -82,6 +82,9 @@ pub enum Table {
     LeafIndex = 23,
     /// The openings of a consent root. Key: subject tag, root. Value: sealed openings. Owner: `consent`.
     PolicySet = 31,
+    /// A unit between stage and record. Key: kind u8, then operation id (state, sealed body, refusal) or the keyed hash
+    /// that the same unit is known by. Owner: `stage`.
+    Staged = 30,
 }
 
 impl Table {

@@ -16,3 +16,4 @@ mod rig;
 mod serve;
 mod store;
 mod tidy;
+mod upstream;

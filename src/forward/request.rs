@@ -1,0 +1,166 @@
+//! What the upstream is asked.
+//!
+//! Takes: a staged unit. Gives: one request: a transaction Bundle to the base, or a POST or PUT of a resource. Never:
+//! changes a resource but by the id that it gets (`client-ids`), the operation's tag (`tag-probe`), and references to
+//! what came in the same stream, which has an id of ours; never what may be signed.
+
+use bytes::Bytes;
+use sluice_fhir::bundle::{Index, Target};
+use sluice_fhir::edit::Edits;
+use sluice_fhir::reference;
+use sluice_fhir::tree::{Kind, Node};
+
+use crate::config::Resolve;
+use crate::error::{Error, Result};
+use crate::ingest::unit::{Interaction, Shape};
+use crate::normalize::{Normalized, Resource};
+use crate::stage::{Staged, carried};
+
+/// The system of the tag that a unit is searched for by.
+pub(super) const TAG_SYSTEM: &str = "https://sluice.dev/fhir/operation";
+
+/// One HTTP request.
+pub(super) struct Request {
+    pub method: http::Method,
+    /// Relative to the base: empty for a transaction.
+    pub path: String,
+    pub if_none_exist: Option<String>,
+    pub if_match: Option<u64>,
+    pub body: Bytes,
+}
+
+/// What is asked for one resource.
+pub(super) enum Ask<'a> {
+    Post { if_none_exist: Option<&'a str> },
+    Put { id: String, if_match: Option<u64> },
+}
+
+pub(super) fn ask<'a>(staged: &Staged, resource: &'a Resource, at: usize) -> Ask<'a> {
+    if let Some(id) = staged.client_id(at) {
+        return Ask::Put { id: id.to_owned(), if_match: None };
+    }
+    match resource.interaction() {
+        Interaction::Create { if_none_exist } => Ask::Post { if_none_exist: if_none_exist.as_deref() },
+        Interaction::Update { id, if_match } => Ask::Put { id: id.clone(), if_match: *if_match },
+        Interaction::Keep => match carried(resource) {
+            Some(id) => Ask::Put { id, if_match: None },
+            None => Ask::Post { if_none_exist: None },
+        },
+    }
+}
+
+pub(super) fn of(staged: &Staged, resolve: Resolve) -> Result<Request> {
+    let unit = staged.permitted().checked().normalized();
+    let index = unit.index();
+    let tag = (resolve == Resolve::TagProbe && unit.shape() != Shape::Sealed).then(|| staged.operation().to_string());
+    if unit.shape() == Shape::Transaction {
+        let mut body = br#"{"resourceType":"Bundle","type":"transaction","entry":["#.to_vec();
+        for (at, resource) in unit.resources().iter().enumerate() {
+            if at > 0 {
+                body.push(b',');
+            }
+            entry(&mut body, staged, resource, at, &told(staged, unit, &index, at, tag.as_deref()))?;
+        }
+        body.extend_from_slice(b"]}");
+        let method = http::Method::POST;
+        return Ok(Request { method, path: String::new(), if_none_exist: None, if_match: None, body: body.into() });
+    }
+    let resource = unit.resources().first().ok_or_else(|| Error::defect("a unit without a resource"))?;
+    let body = told(staged, unit, &index, 0, tag.as_deref());
+    let resource_type = resource.resource_type();
+    Ok(match ask(staged, resource, 0) {
+        Ask::Post { if_none_exist } => Request {
+            method: http::Method::POST,
+            path: resource_type.to_string(),
+            if_none_exist: if_none_exist.map(str::to_owned),
+            if_match: None,
+            body,
+        },
+        Ask::Put { id, if_match } => Request {
+            method: http::Method::PUT,
+            path: format!("{resource_type}/{id}"),
+            if_none_exist: None,
+            if_match,
+            body,
+        },
+    })
+}
+
+/// One entry of a transaction (FHIR R4 http.html#transaction).
+fn entry(body: &mut Vec<u8>, staged: &Staged, resource: &Resource, at: usize, told: &[u8]) -> Result<()> {
+    let resource_type = resource.resource_type();
+    body.push(b'{');
+    if let Some(full_url) = resource.full_url() {
+        body.extend_from_slice(b"\"fullUrl\":");
+        string(body, full_url)?;
+        body.push(b',');
+    }
+    body.extend_from_slice(b"\"resource\":");
+    body.extend_from_slice(told);
+    body.extend_from_slice(b",\"request\":{\"method\":");
+    match ask(staged, resource, at) {
+        Ask::Post { if_none_exist } => {
+            body.extend_from_slice(b"\"POST\",\"url\":");
+            string(body, resource_type)?;
+            if let Some(query) = if_none_exist {
+                body.extend_from_slice(b",\"ifNoneExist\":");
+                string(body, query)?;
+            }
+        }
+        Ask::Put { id, if_match } => {
+            body.extend_from_slice(b"\"PUT\",\"url\":");
+            string(body, &format!("{resource_type}/{id}"))?;
+            if let Some(version) = if_match {
+                body.extend_from_slice(b",\"ifMatch\":");
+                string(body, &format!("W/\"{version}\""))?;
+            }
+        }
+    }
+    body.extend_from_slice(b"}}");
+    Ok(())
+}
+
+/// The bytes of a resource as the upstream gets them.
+fn told(staged: &Staged, unit: &Normalized, index: &Index, at: usize, tag: Option<&str>) -> Bytes {
+    let Some(resource) = unit.resources().get(at) else { return Bytes::new() };
+    let tree = resource.tree();
+    if unit.shape() == Shape::Sealed {
+        return tree.bytes().clone();
+    }
+    let root = tree.root();
+    let mut edits = Edits::new(tree);
+    if let Some(id) = staged.client_id(at) {
+        match root.member("id") {
+            Some(node) => edits.set_str(node, id),
+            None => edits.insert_member(root, "id", format!("\"{id}\"").into_bytes()),
+        }
+    }
+    if let Some(operation) = tag {
+        tagged(root, operation, &mut edits);
+    }
+    if let Some(neighbours) = unit.neighbours() {
+        for node in reference::all(root) {
+            let Some(text) = node.as_str() else { continue };
+            if let Target::Absolute(url) = index.resolve(&text, at)
+                && let Some(neighbour) = neighbours.find(url)
+            {
+                edits.set_str(node, &format!("{}/{}", neighbour.resource_type, neighbour.id));
+            }
+        }
+    }
+    edits.apply(tree)
+}
+
+fn tagged(root: Node<'_>, operation: &str, edits: &mut Edits) {
+    let tag = format!(r#"{{"system":"{TAG_SYSTEM}","code":"{operation}"}}"#);
+    let meta = root.member("meta").filter(|it| it.kind() == Kind::Object);
+    match (meta, meta.and_then(|it| it.member("tag")).filter(|it| it.kind() == Kind::Array)) {
+        (_, Some(tags)) => edits.append_item(tags, tag.into_bytes()),
+        (Some(meta), None) => edits.insert_member(meta, "tag", format!("[{tag}]").into_bytes()),
+        (None, None) => edits.insert_member(root, "meta", format!(r#"{{"tag":[{tag}]}}"#).into_bytes()),
+    }
+}
+
+fn string(body: &mut Vec<u8>, text: &str) -> Result<()> {
+    serde_json::to_writer(body, text).map_err(|_| Error::defect("a request can't be written"))
+}

@@ -1,0 +1,189 @@
+//! A FHIR server in this process, which fails where it is told to.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+
+/// What becomes of a request that writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Done and answered.
+    Works,
+    /// Refused, and not done.
+    Refuses,
+    /// Not done; the connection breaks.
+    BreaksBefore,
+    /// Done; the connection breaks.
+    BreaksAfter,
+    /// Not done; answered with 500.
+    FailsBefore,
+    /// Done; answered with 500.
+    FailsAfter,
+    /// Done; answered with a yes that can't be read.
+    Mumbles,
+    /// Done; not answered.
+    HangsAfter,
+}
+
+pub(crate) struct Held {
+    pub(crate) mode: Mode,
+    /// Requests that write, whatever became of them.
+    pub(crate) writes: usize,
+    /// What stands, by `Type/id`: version and content.
+    pub(crate) stands: BTreeMap<String, (u64, Value)>,
+    next: u64,
+}
+
+#[derive(Clone)]
+pub(crate) struct Fake {
+    pub(crate) address: SocketAddr,
+    pub(crate) held: Arc<Mutex<Held>>,
+}
+
+impl Fake {
+    pub(crate) async fn start() -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let held = Held { mode: Mode::Works, writes: 0, stands: BTreeMap::new(), next: 0 };
+        let fake = Self { address, held: Arc::new(Mutex::new(held)) };
+        let served = fake.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let fake = served.clone();
+                tokio::spawn(async move {
+                    let service = hyper::service::service_fn(move |request| fake.clone().answer(request));
+                    let _ = hyper::server::conn::http1::Builder::new()
+                        .serve_connection(TokioIo::new(stream), service)
+                        .await;
+                });
+            }
+        });
+        fake
+    }
+
+    pub(crate) fn turn(&self, mode: Mode) {
+        self.held.lock().unwrap().mode = mode;
+    }
+
+    pub(crate) fn writes(&self) -> usize {
+        self.held.lock().unwrap().writes
+    }
+
+    pub(crate) fn count(&self, resource_type: &str) -> usize {
+        let prefix = format!("{resource_type}/");
+        self.held.lock().unwrap().stands.keys().filter(|key| key.starts_with(&prefix)).count()
+    }
+
+    async fn answer(self, request: http::Request<Incoming>) -> Result<http::Response<Full<Bytes>>, std::io::Error> {
+        let (head, body) = request.into_parts();
+        let body = body.collect().await.map_err(std::io::Error::other)?.to_bytes();
+        let path = head.uri.path().trim_start_matches("/fhir").trim_start_matches('/').to_owned();
+        if head.method == http::Method::GET {
+            return Ok(self.read(&path, head.uri.query()));
+        }
+        let mode = {
+            let mut held = self.held.lock().unwrap();
+            held.writes += 1;
+            held.mode
+        };
+        match mode {
+            Mode::Refuses => {
+                let issue = json!({"severity": "error", "code": "business-rule", "diagnostics": "the ward is closed"});
+                return Ok(reply(422, &[], &json!({"resourceType": "OperationOutcome", "issue": [issue]})));
+            }
+            Mode::BreaksBefore => return Err(std::io::Error::other("told to")),
+            Mode::FailsBefore => return Ok(reply(500, &[], &json!({}))),
+            Mode::Works | Mode::BreaksAfter | Mode::FailsAfter | Mode::Mumbles | Mode::HangsAfter => {}
+        }
+        let done = self.write(&head.method, &path, &serde_json::from_slice(&body).unwrap());
+        match mode {
+            Mode::BreaksAfter => Err(std::io::Error::other("told to")),
+            Mode::FailsAfter => Ok(reply(500, &[], &json!({}))),
+            Mode::Mumbles => Ok(reply(200, &[], &json!({"resourceType": "Bundle"}))),
+            Mode::HangsAfter => {
+                tokio::time::sleep(Duration::from_secs(60)).await;
+                Ok(done)
+            }
+            _ => Ok(done),
+        }
+    }
+
+    fn read(&self, path: &str, query: Option<&str>) -> http::Response<Full<Bytes>> {
+        let held = self.held.lock().unwrap();
+        if let Some(query) = query {
+            let code = query.split("%7C").nth(1).unwrap().split('&').next().unwrap();
+            let tagged = held.stands.iter().filter(|(key, (_, value))| {
+                key.starts_with(&format!("{path}/"))
+                    && value["meta"]["tag"].as_array().is_some_and(|tags| tags.iter().any(|tag| tag["code"] == code))
+            });
+            let entries: Vec<_> = tagged.map(|(_, (_, value))| json!({"resource": value})).collect();
+            return reply(200, &[], &json!({"resourceType": "Bundle", "type": "searchset", "entry": entries}));
+        }
+        match held.stands.get(path) {
+            Some((version, value)) => reply(200, &[("etag", format!("W/\"{version}\""))], value),
+            None => reply(404, &[], &json!({"resourceType": "OperationOutcome"})),
+        }
+    }
+
+    fn write(&self, method: &http::Method, path: &str, body: &Value) -> http::Response<Full<Bytes>> {
+        let mut held = self.held.lock().unwrap();
+        if !path.is_empty() {
+            let (status, at, version) = held.put(method.as_str(), path, body.clone());
+            let location = format!("http://fake/fhir/{at}/_history/{version}");
+            return reply(status, &[("location", location), ("etag", format!("W/\"{version}\""))], &Value::Null);
+        }
+        let mut text = Vec::new();
+        let mut entries = Vec::new();
+        for entry in body["entry"].as_array().unwrap() {
+            let (method, url) =
+                (entry["request"]["method"].as_str().unwrap(), entry["request"]["url"].as_str().unwrap());
+            let (status, at, version) = held.put(method, url, entry["resource"].clone());
+            if let Some(full_url) = entry["fullUrl"].as_str() {
+                text.push((full_url.to_owned(), at.clone()));
+            }
+            entries.push(json!({"response": {
+                "status": format!("{status} Done"), "location": format!("{at}/_history/{version}"), "etag": format!("W/\"{version}\"")
+            }}));
+        }
+        for (_, value) in held.stands.values_mut() {
+            let mut written = value.to_string();
+            for (full_url, at) in &text {
+                written = written.replace(full_url, at);
+            }
+            *value = serde_json::from_str(&written).unwrap();
+        }
+        reply(200, &[], &json!({"resourceType": "Bundle", "type": "transaction-response", "entry": entries}))
+    }
+}
+
+impl Held {
+    fn put(&mut self, method: &str, url: &str, mut resource: Value) -> (u16, String, u64) {
+        let at = if method == "POST" {
+            self.next += 1;
+            format!("{url}/up-{}", self.next)
+        } else {
+            url.to_owned()
+        };
+        let version = self.stands.get(&at).map_or(1, |(version, _)| version + 1);
+        resource["id"] = at.split('/').nth(1).unwrap().into();
+        resource["meta"]["versionId"] = version.to_string().into();
+        self.stands.insert(at.clone(), (version, resource));
+        (if version == 1 { 201 } else { 200 }, at, version)
+    }
+}
+
+fn reply(status: u16, headers: &[(&str, String)], body: &Value) -> http::Response<Full<Bytes>> {
+    let mut builder = http::Response::builder().status(status).header("content-type", "application/fhir+json");
+    for (name, value) in headers {
+        builder = builder.header(*name, value);
+    }
+    let body = if body.is_null() { Bytes::new() } else { body.to_string().into() };
+    builder.body(Full::new(body)).unwrap()
+}
