@@ -12,9 +12,9 @@ use sluice_fhir::tree::{Limits, Node, Tree};
 
 use super::{Located, Told};
 use crate::error::{Error, Kind, Refusal};
-use crate::ingest::entry::is_id;
 use crate::ingest::unit::Shape;
 use crate::normalize::Normalized;
+use sluice_fhir::reference::is_id;
 
 /// Issues handed on at most, and characters of each.
 const ISSUES_MAX: usize = 20;

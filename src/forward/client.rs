@@ -31,8 +31,8 @@ use super::{Told, answer};
 use crate::config;
 use crate::consent::subjects::PatientSource;
 use crate::error::{Error, Peer, Result};
-use crate::ingest::entry::is_id;
 use crate::stage::Staged;
+use sluice_fhir::reference::is_id;
 
 /// The most bytes of an answer.
 const ANSWER_BYTES_MAX: usize = 64 << 20;

@@ -6,6 +6,7 @@
 
 use bytes::Bytes;
 use sluice_fhir::bundle::{Index, Target};
+use sluice_fhir::canonical;
 use sluice_fhir::edit::Edits;
 use sluice_fhir::reference;
 use sluice_fhir::tree::{Kind, Node};
@@ -59,7 +60,7 @@ pub(super) fn of(staged: &Staged, resolve: Resolve) -> Result<Request> {
             if at > 0 {
                 body.push(b',');
             }
-            entry(&mut body, staged, resource, at, &told(staged, unit, &index, at, tag.as_deref()))?;
+            entry(&mut body, staged, resource, at, &told(staged, unit, &index, at, tag.as_deref()));
         }
         body.extend_from_slice(b"]}");
         let method = http::Method::POST;
@@ -87,12 +88,12 @@ pub(super) fn of(staged: &Staged, resolve: Resolve) -> Result<Request> {
 }
 
 /// One entry of a transaction (FHIR R4 http.html#transaction).
-fn entry(body: &mut Vec<u8>, staged: &Staged, resource: &Resource, at: usize, told: &[u8]) -> Result<()> {
+fn entry(body: &mut Vec<u8>, staged: &Staged, resource: &Resource, at: usize, told: &[u8]) {
     let resource_type = resource.resource_type();
     body.push(b'{');
     if let Some(full_url) = resource.full_url() {
         body.extend_from_slice(b"\"fullUrl\":");
-        string(body, full_url)?;
+        body.extend_from_slice(canonical::string(full_url).as_bytes());
         body.push(b',');
     }
     body.extend_from_slice(b"\"resource\":");
@@ -101,23 +102,22 @@ fn entry(body: &mut Vec<u8>, staged: &Staged, resource: &Resource, at: usize, to
     match ask(staged, resource, at) {
         Ask::Post { if_none_exist } => {
             body.extend_from_slice(b"\"POST\",\"url\":");
-            string(body, resource_type)?;
+            body.extend_from_slice(canonical::string(resource_type).as_bytes());
             if let Some(query) = if_none_exist {
                 body.extend_from_slice(b",\"ifNoneExist\":");
-                string(body, query)?;
+                body.extend_from_slice(canonical::string(query).as_bytes());
             }
         }
         Ask::Put { id, if_match } => {
             body.extend_from_slice(b"\"PUT\",\"url\":");
-            string(body, &format!("{resource_type}/{id}"))?;
+            body.extend_from_slice(canonical::string(&format!("{resource_type}/{id}")).as_bytes());
             if let Some(version) = if_match {
                 body.extend_from_slice(b",\"ifMatch\":");
-                string(body, &format!("W/\"{version}\""))?;
+                body.extend_from_slice(canonical::string(&format!("W/\"{version}\"")).as_bytes());
             }
         }
     }
     body.extend_from_slice(b"}}");
-    Ok(())
 }
 
 /// The bytes of a resource as the upstream gets them.
@@ -159,8 +159,4 @@ fn tagged(root: Node<'_>, operation: &str, edits: &mut Edits) {
         (Some(meta), None) => edits.insert_member(meta, "tag", format!("[{tag}]").into_bytes()),
         (None, None) => edits.insert_member(root, "meta", format!(r#"{{"tag":[{tag}]}}"#).into_bytes()),
     }
-}
-
-fn string(body: &mut Vec<u8>, text: &str) -> Result<()> {
-    serde_json::to_writer(body, text).map_err(|_| Error::defect("a request can't be written"))
 }

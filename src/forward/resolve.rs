@@ -30,7 +30,7 @@ use crate::stage::{Staged, State};
 #[derive(Debug)]
 pub enum Resolved {
     /// The upstream has it.
-    Answered(Answered),
+    Answered(Box<Answered>),
     /// It is not known yet, or an operator is asked.
     Open,
     /// The upstream has refused it; nothing of it is left.
@@ -55,7 +55,7 @@ impl Server {
             Resolve::ClientIds => self.ours(&staged).await,
         };
         match found {
-            Told::Located(located) => Ok(Resolved::Answered(Answered { staged, upstream: Some(located) })),
+            Told::Located(located) => Ok(Resolved::Answered(Box::new(Answered { staged, upstream: Some(located) }))),
             Told::Refused(status, _) => {
                 self.desk.take_back(staged, Some(status)).await?;
                 Ok(Resolved::Refused)

@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
@@ -166,7 +167,7 @@ pub fn local(permitted: Permitted) -> Staged {
 /// A leftover that has been permitted again goes on as the operation that it was.
 pub fn again(permitted: Permitted, leftover: Leftover) -> Staged {
     let Leftover { operation, ids, twin, state, claim } = leftover;
-    Staged { permitted, operation, ids, rows: rows(operation, twin), state: Some(state), _claim: Some(claim) }
+    Staged { permitted, operation, ids, rows: rows(operation, twin.as_ref()), state: Some(state), _claim: Some(claim) }
 }
 
 impl Staged {
@@ -248,7 +249,14 @@ impl Desk {
                 error => uncommitted(&error),
             });
         }
-        Ok(Staged { permitted, operation, ids, rows: rows(operation, twin), state: Some(state), _claim: Some(claim) })
+        Ok(Staged {
+            permitted,
+            operation,
+            ids,
+            rows: rows(operation, twin.as_ref()),
+            state: Some(state),
+            _claim: Some(claim),
+        })
     }
 
     /// Notes what is known of an operation.
@@ -377,7 +385,7 @@ impl Desk {
             }
             Err(VaultError::Erased) => {
                 let mut batch = Batch::new();
-                for row in rows(operation, twin) {
+                for row in rows(operation, twin.as_ref()) {
                     batch = batch.delete(Table::Staged, row);
                 }
                 self.store.commit(batch).await.map_err(|error| uncommitted(&error))?;
@@ -425,7 +433,7 @@ fn chosen(unit: &Normalized) -> Vec<Option<String>> {
 /// The id that a resource carries, if it is one.
 pub fn carried(resource: &Resource) -> Option<String> {
     let id = resource.tree().root().member("id").and_then(Node::as_str)?;
-    crate::ingest::entry::is_id(&id).then(|| id.into_owned())
+    sluice_fhir::reference::is_id(&id).then(|| id.into_owned())
 }
 
 const STATE: u8 = 0;
@@ -445,14 +453,14 @@ fn twin_key(twin: &[u8]) -> Bytes {
 }
 
 /// The rows of an operation, its state first.
-fn rows(operation: OperationId, twin: Option<Bytes>) -> Vec<Bytes> {
+fn rows(operation: OperationId, twin: Option<&Bytes>) -> Vec<Bytes> {
     let mut rows = vec![key(STATE, operation.as_bytes()), key(BODY, operation.as_bytes())];
-    rows.extend(twin.as_deref().map(twin_key));
+    rows.extend(twin.map(|it| twin_key(it)));
     rows
 }
 
 fn state_row(state: State, twin: Option<&Bytes>) -> Result<Bytes> {
-    let twin = twin.map(|it| it.iter().map(|byte| format!("{byte:02x}")).collect());
+    let twin = twin.map(|it| HEXLOWER.encode(it));
     encode(&StateRow { state, since: now(), twin })
 }
 
@@ -461,9 +469,7 @@ fn encode(row: &StateRow) -> Result<Bytes> {
 }
 
 fn unhex(text: &str) -> Result<Bytes> {
-    let pairs = (0..text.len()).step_by(2);
-    let bytes = pairs.map(|at| text.get(at..at + 2).and_then(|it| u8::from_str_radix(it, 16).ok()));
-    bytes.collect::<Option<Vec<u8>>>().map(Bytes::from).ok_or_else(broken)
+    HEXLOWER.decode(text.as_bytes()).map(Bytes::from).map_err(|_| broken())
 }
 
 fn now() -> i64 {

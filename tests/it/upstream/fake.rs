@@ -108,7 +108,7 @@ impl Fake {
             Mode::FailsAfter => Ok(reply(500, &[], &json!({}))),
             Mode::Mumbles => Ok(reply(200, &[], &json!({"resourceType": "Bundle"}))),
             Mode::HangsAfter => {
-                tokio::time::sleep(Duration::from_secs(60)).await;
+                tokio::time::sleep(Duration::from_mins(1)).await;
                 Ok(done)
             }
             _ => Ok(done),
