@@ -3,8 +3,7 @@
 //! Takes: an operation, or the map's root. Gives: the bytes that become a leaf, and reads them back. Never: more than
 //! 64 KiB, since C2SP tlog-tiles gives an entry a 16-bit length.
 
-use super::codec::{Reader, Writer};
-use super::error::Malformed;
+use super::codec::{Malformed, Reader, Writer};
 use super::ids::{Origin, Timestamp};
 use super::records::SignedOp;
 use super::signature::PublicKey;

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use super::codec::Malformed;
 use super::ids::{OpId, Timestamp};
 use crate::error::{Error, Peer, Refusal};
 
@@ -109,41 +110,6 @@ pub enum Authority {
     /// The institution is not admitted, or is suspended.
     #[error("the institution is not admitted")]
     Institution,
-}
-
-/// Why bytes are not the canonical form.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Malformed {
-    /// The bytes end within a field.
-    #[error("the bytes end within a field")]
-    Short,
-    /// Bytes follow the last field.
-    #[error("bytes follow the last field")]
-    Trailing,
-    /// More than the format allows.
-    #[error("too long")]
-    TooLong,
-    /// An unknown tag.
-    #[error("an unknown tag")]
-    Tag,
-    /// A name with characters that the format does not allow.
-    #[error("a name may hold a-z, 0-9, '.', '_' and '-' only")]
-    Name,
-    /// A list that is not strictly ascending.
-    #[error("a list must be strictly ascending")]
-    Order,
-    /// A public key that is not one.
-    #[error("not a public key in canonical form")]
-    Key,
-    /// A number outside its range.
-    #[error("a number is out of range")]
-    Range,
-    /// Fields that contradict one another.
-    #[error("fields contradict one another")]
-    Contradiction,
-    /// Text that should be UTF-8 or base64 and is not.
-    #[error("not the text that was expected")]
-    Text,
 }
 
 /// How a ledger contradicts itself.

@@ -8,8 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use data_encoding::HEXLOWER;
 
-use super::codec::{Reader, Writer};
-use super::error::Malformed;
+use super::codec::{Malformed, Reader, Writer};
 
 /// An institution's id: 1 to 63 of `a-z 0-9 . _ -`. A log's origin starts with it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -30,8 +30,9 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 
+pub use codec::Malformed;
 pub use embedded::{Embedded, Known, Options};
-pub use error::{Authority, Breach, LedgerError, Malformed, Rejection};
+pub use error::{Authority, Breach, LedgerError, Rejection};
 pub use proof::Trust;
 pub use records::{
     Anchor, Approval, Device, DeviceKind, FiledBy, Institution, Name, OpId, Operation, Origin, Pseudonym, Role,

@@ -13,9 +13,10 @@ use sluice_merkle::note::{KeyKind, KeyName, VerifierKey};
 use sluice_merkle::proof::{TlogProof, TlogProofError};
 use sluice_merkle::tree::{leaf_hash, verify_inclusion};
 
+use super::codec::Malformed;
 use super::codec::{Reader, Writer};
 use super::entry::{Entry, MapHead};
-use super::error::{LedgerError, Malformed};
+use super::error::LedgerError;
 use super::ids::{Origin, Pseudonym, Timestamp};
 use super::records::{Anchor, Operation, SubjectRecord};
 use super::signature::{PublicKey, Signature};

@@ -10,8 +10,8 @@ use sha2::{Digest as _, Sha256};
 
 pub use super::ids::{Name, OpId, Origin, Pseudonym, Timestamp};
 
-use super::codec::{Reader, Writer};
-use super::error::{Malformed, Rejection};
+use super::codec::{Malformed, Reader, Writer};
+use super::error::Rejection;
 use super::signature::{PublicKey, SignFailed, Signature, Signer};
 
 /// The format that this code writes and reads.

@@ -16,7 +16,7 @@ use aws_lc_rs::{hmac, rand};
 use sluice_merkle::Hash;
 use sluice_merkle::map::{self, Map, MapProof};
 
-use super::error::Malformed;
+use super::codec::Malformed;
 
 /// Stands for any grantee, or any purpose.
 pub const ANY: &str = "*";

@@ -4,8 +4,8 @@
 
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ED25519, UnparsedPublicKey};
 
-use super::codec::{Reader, Writer};
-use super::error::{Malformed, Rejection};
+use super::codec::{Malformed, Reader, Writer};
+use super::error::Rejection;
 
 /// A public key in its one form. P-256 is what phones and smart cards hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -4,7 +4,8 @@
 
 use std::fmt;
 
-use super::error::{LedgerError, Malformed, Rejection};
+use super::codec::Malformed;
+use super::error::{LedgerError, Rejection};
 use super::ids::{OpId, Origin, Pseudonym, Timestamp};
 use super::records::{SignedOp, SubjectRecord};
 

@@ -5,9 +5,9 @@
 
 use std::borrow::Cow;
 
-use sluice_fhir::compartment;
 use sluice_fhir::outcome::{Issue, IssueType, Severity};
 use sluice_fhir::release::{self, Release};
+use sluice_fhir::resource_type;
 use sluice_fhir::tree::Node;
 
 use crate::error::{Error, Refusal, Result};
@@ -29,7 +29,7 @@ pub(super) fn r4(entries: &[Entry]) -> Result<()> {
         let text = format!("a resource of FHIR R4 (4.0.1); by its types and members this is {release}");
         issues.push(issue(entry, entry.tree.root(), "normalize.release", text));
     }
-    for entry in entries.iter().filter(|it| !compartment::is_type(&it.resource_type)) {
+    for entry in entries.iter().filter(|it| !resource_type::is_type(&it.resource_type)) {
         let root = entry.tree.root();
         let node = root.member("resourceType").unwrap_or(root);
         issues.push(issue(entry, node, "normalize.resource-type", unknown(&entry.resource_type)));

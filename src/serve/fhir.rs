@@ -175,7 +175,7 @@ fn ask<'a>(method: &Method, path: &'a str) -> Result<Ask<'a>> {
         ("GET" | "HEAD", [Some("metadata"), None, None]) => Ok(Ask::Metadata),
         ("POST", [None, ..]) => Ok(Ask::Bundle),
         ("POST", [Some("$ingest"), None, None]) => Ok(Ask::Lines),
-        (_, [Some(name), ..]) if is_type(name) && !sluice_fhir::compartment::is_type(name) => {
+        (_, [Some(name), ..]) if is_type(name) && !sluice_fhir::resource_type::is_type(name) => {
             Err(Error::refusal(Refusal::NotFound, "http.type", "a resource type of FHIR R4"))
         }
         ("POST", [Some(name), None, None]) if is_type(name) => Ok(Ask::Create(name)),

@@ -1,30 +1,11 @@
 //! Which patients a resource is about: the Patient compartment of FHIR R4.
 //!
-//! Takes a resource, gives the references by which it is in a patient's compartment. The table is generated from
-//! CompartmentDefinition/patient, the SearchParameters that it names and the StructureDefinitions
-//! (`examples/generate_tables.rs`). Never resolves a reference: the caller does, and drops what is no Patient.
+//! Takes a resource, gives the references by which it is in a patient's compartment, by the table in
+//! [`crate::resource_type`]. Never resolves a reference: the caller does, and drops what is no Patient.
 
 use crate::reference::{self, Reference};
+use crate::resource_type::{is_type, row};
 use crate::tree::{Node, NodeId};
-
-mod table;
-
-use table::TYPES;
-
-/// A resource type of R4.
-struct Type {
-    name: &'static str,
-    /// Whether each of its resources is about a patient, so that one that names none cannot be decided about.
-    should: bool,
-    paths: &'static [Path],
-}
-
-/// An element by which a resource of a type is in a patient's compartment.
-struct Path {
-    /// Whether it says whom the resource is about, and not only who took part.
-    subject: bool,
-    members: &'static [&'static str],
-}
 
 /// How a resource stands to patients.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,11 +19,6 @@ pub enum Membership {
     /// A resource of this type is about a patient, and this one names none, names one by identifier or text alone, or is
     /// of a type that is not known or holds anything (Bundle, Binary, Parameters). Never to be released.
     ShouldButDoesNot,
-}
-
-/// Whether a name is one of the resource types of R4.
-pub fn is_type(name: &str) -> bool {
-    row(name).is_some()
 }
 
 /// The patients that a resource is about.
@@ -100,10 +76,6 @@ fn points_at(resource: Node<'_>, found: Node<'_>) -> PointsAt {
         None => said.is_none_or(|said| said == "Patient" || !is_type(&said)),
     };
     if is_patient { PointsAt::PerhapsPatient } else { PointsAt::Other }
-}
-
-fn row(name: &str) -> Option<&'static Type> {
-    TYPES.binary_search_by_key(&name, |row| row.name).ok().and_then(|index| TYPES.get(index))
 }
 
 #[cfg(test)]

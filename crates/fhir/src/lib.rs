@@ -13,6 +13,6 @@ pub mod outcome;
 pub mod package;
 pub mod reference;
 pub mod release;
+pub mod resource_type;
 pub mod tree;
 pub mod validate;
-pub mod valueset;

@@ -2,7 +2,7 @@
 //!
 //! Takes the text of `Reference.reference`, gives its parts. Never looks anything up; `bundle` does.
 
-use crate::compartment::is_type;
+use crate::resource_type::is_type;
 use crate::tree::{KNOWN, Kind, NameId, Node};
 
 /// What the text of a reference says.

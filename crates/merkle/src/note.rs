@@ -13,7 +13,7 @@ mod sign;
 
 pub use cosignature::{cosign, cosignature_message};
 pub use key::{KeyError, KeyId, KeyKind, KeyName, NAME_BYTES_MAX, VerifierKey};
-pub use sign::{SignError, Signed, Verifier, VerifyError, sign};
+pub use sign::{Signed, Verifier, VerifyError, sign};
 
 use crate::text::{base64, to_base64};
 
@@ -68,6 +68,26 @@ pub enum NoteError {
         /// Which signature line, from 1.
         line: usize,
     },
+}
+
+/// Why a text could not be signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SignError {
+    /// The key is for the other kind of signature.
+    #[error("the key is for another kind of signature")]
+    WrongKind,
+    /// The time is zero or beyond 2^63 - 1.
+    #[error("the time of a cosignature lies between 1 and 2^63-1 seconds")]
+    Time,
+    /// The text cannot stand in a note.
+    #[error(transparent)]
+    Text(NoteError),
+}
+
+impl From<NoteError> for SignError {
+    fn from(error: NoteError) -> Self {
+        Self::Text(error)
+    }
 }
 
 /// A text and the signatures under it. No signature has been checked: see [`Note::verify`].

@@ -81,7 +81,7 @@ impl Definitions {
              use super::{Path, Type};\n\n\
              /// Every resource type of R4, sorted.\n\
              #[rustfmt::skip]\n\
-             pub(super) static TYPES: &[Type] = &[\n",
+             pub(crate) static TYPES: &[Type] = &[\n",
         );
         let types = self
             .structures

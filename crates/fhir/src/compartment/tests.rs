@@ -1,6 +1,7 @@
 use bytes::Bytes;
 
 use super::*;
+use crate::resource_type::TYPES;
 use crate::tree::{Limits, Tree};
 
 /// The membership, with paths for nodes.

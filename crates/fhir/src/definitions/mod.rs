@@ -7,6 +7,7 @@ pub(crate) mod pack;
 pub(crate) mod primitive;
 pub(crate) mod program;
 pub(crate) mod schema;
+pub mod valueset;
 
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
@@ -14,11 +15,10 @@ use std::sync::{Arc, OnceLock};
 use names::Names;
 use pack::{Reader, Sections, Strings};
 use program::Program;
+use valueset::{CodeSystem, ValueSet};
 
 pub use pack::PackError;
 pub use schema::{Strength, TypeKind};
-
-use crate::valueset::{CodeSystem, ValueSet};
 
 /// R4 core 4.0.1, packed by `sluice package build`.
 static R4_CORE: &[u8] = include_bytes!("../../../../mappings/definitions/r4-core-4.0.1.pack");

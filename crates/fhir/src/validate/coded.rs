@@ -4,8 +4,8 @@ use super::rules;
 use super::walk::Walk;
 use crate::definitions::Strength;
 use crate::definitions::program::{Binding, Field};
+use crate::definitions::valueset::Membership;
 use crate::tree::Node;
-use crate::valueset::Membership;
 
 impl<'t> Walk<'_, 't> {
     /// A code, uri or string with a binding: the system is implied.

@@ -1,26 +1,36 @@
 //! References: what they point to is of a type that the element allows. The type is known from a contained resource, from the Bundle's entry, from
 //! the caller, or from the form `Type/id`; where nothing tells it, nothing is claimed. Existence elsewhere is not checked.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
-use super::rules;
-use super::walk::{Scope, Walk};
+use super::Resolve;
+use super::rules::{self, Rule};
 use crate::definitions::program::Slot;
 use crate::definitions::{Definitions, TypeId};
-use crate::tree::{self, Node};
+use crate::tree::{self, Node, NodeId};
 
-/// The types of a Bundle's entries by fullUrl.
-pub(super) fn entries(definitions: &Definitions, bundle: Node<'_>) -> HashMap<String, TypeId> {
-    let mut types = HashMap::new();
-    for entry in bundle.member("entry").into_iter().flat_map(Node::items) {
-        let Some(url) = entry.member("fullUrl").and_then(Node::as_str) else { continue };
-        let name = entry.member("resource").and_then(|r| r.member("resourceType")).and_then(Node::as_str);
-        if let Some(id) = name.and_then(|name| definitions.resource_named(&name)) {
-            types.insert(url.into_owned(), id);
-        }
-    }
-    types
+/// Where a reference to `#id` looks.
+#[derive(Clone, Copy)]
+pub(super) struct Scope<'t> {
+    pub(super) container: Node<'t>,
+    pub(super) is_contained: bool,
 }
+
+/// What references are held against.
+pub(super) struct References<'w> {
+    definitions: &'w Definitions,
+    resolve: Option<&'w Resolve<'w>>,
+    entries: Entries,
+    /// Contained resources of the container looked at last: id to type (None: unknown type).
+    contained: Option<(NodeId, HashMap<String, Option<TypeId>>)>,
+}
+
+/// fullUrl to the type of its entry, of one Bundle.
+pub(super) type Entries = HashMap<String, TypeId>;
+
+/// Where which rule is broken, and what was expected.
+pub(super) type Broken<'t> = (&'static Rule, Node<'t>, Cow<'static, str>);
 
 enum Pointed {
     At(TypeId),
@@ -28,8 +38,32 @@ enum Pointed {
     Unknown,
 }
 
-impl<'t> Walk<'_, 't> {
-    pub(super) fn reference(&mut self, node: Node<'t>, slot: &Slot, scope: Scope<'t>) {
+impl<'w> References<'w> {
+    pub(super) fn new(definitions: &'w Definitions, resolve: Option<&'w Resolve<'w>>) -> Self {
+        Self { definitions, resolve, entries: HashMap::new(), contained: None }
+    }
+
+    /// Enters a Bundle; gives what [`Self::leave`] takes back.
+    pub(super) fn enter(&mut self, bundle: Node<'_>) -> Entries {
+        let mut types = HashMap::new();
+        for entry in bundle.member("entry").into_iter().flat_map(Node::items) {
+            let Some(url) = entry.member("fullUrl").and_then(Node::as_str) else { continue };
+            let name = entry.member("resource").and_then(|r| r.member("resourceType")).and_then(Node::as_str);
+            if let Some(id) = name.and_then(|name| self.definitions.resource_named(&name)) {
+                types.insert(url.into_owned(), id);
+            }
+        }
+        std::mem::replace(&mut self.entries, types)
+    }
+
+    /// Leaves a Bundle.
+    pub(super) fn leave(&mut self, outer: Entries) {
+        self.entries = outer;
+    }
+
+    /// What is wrong with one Reference.
+    pub(super) fn check<'t>(&mut self, node: Node<'t>, slot: &Slot, scope: Scope<'t>) -> Vec<Broken<'t>> {
+        let mut broken: Vec<Broken<'t>> = Vec::new();
         let named = node.member("type").and_then(|name| {
             let name = name.as_str()?;
             self.definitions
@@ -42,7 +76,7 @@ impl<'t> Walk<'_, 't> {
                 Pointed::At(id) => pointed = Some((reference, id)),
                 Pointed::Missing => {
                     let text = "Expected the id of a contained resource of the same container";
-                    self.issue(&rules::CONTAINED_MISSING, reference, text);
+                    broken.push((&rules::CONTAINED_MISSING, reference, text.into()));
                 }
                 Pointed::Unknown => {}
             }
@@ -50,7 +84,8 @@ impl<'t> Walk<'_, 't> {
         if let (Some((reference, id)), Some(named)) = (pointed, named)
             && id != named
         {
-            self.issue(&rules::REFERENCE_TYPE, reference, "Expected a reference to what Reference.type names");
+            let text = "Expected a reference to what Reference.type names";
+            broken.push((&rules::REFERENCE_TYPE, reference, text.into()));
         }
         let known = pointed.or(named.map(|id| (node, id)));
         if let Some((at, id)) = known
@@ -58,11 +93,13 @@ impl<'t> Walk<'_, 't> {
             && !slot.targets.contains(&id)
         {
             let names: Vec<_> = slot.targets.iter().map(|&target| self.definitions.type_name(target)).collect();
-            self.issue(&rules::REFERENCE_TARGET, at, format!("Expected a reference to {}", names.join(" or ")));
+            let text = format!("Expected a reference to {}", names.join(" or "));
+            broken.push((&rules::REFERENCE_TARGET, at, text.into()));
         }
+        broken
     }
 
-    fn pointed(&mut self, reference: &str, scope: Scope<'t>) -> Pointed {
+    fn pointed(&mut self, reference: &str, scope: Scope<'_>) -> Pointed {
         if let Some(id) = reference.strip_prefix('#') {
             return if id.is_empty() { self.container(scope) } else { self.contained(id, scope) };
         }
@@ -75,12 +112,12 @@ impl<'t> Walk<'_, 't> {
     }
 
     /// `#` alone is the container (references.html#contained).
-    fn container(&self, scope: Scope<'t>) -> Pointed {
+    fn container(&self, scope: Scope<'_>) -> Pointed {
         let name = scope.container.member("resourceType").and_then(Node::as_str);
         name.and_then(|name| self.definitions.resource_named(&name)).map_or(Pointed::Unknown, Pointed::At)
     }
 
-    fn contained(&mut self, id: &str, scope: Scope<'t>) -> Pointed {
+    fn contained(&mut self, id: &str, scope: Scope<'_>) -> Pointed {
         let container = scope.container.id();
         if self.contained.as_ref().is_none_or(|(last, _)| *last != container) {
             // Built once per container: a search for each reference would be quadratic.

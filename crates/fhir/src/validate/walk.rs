@@ -1,15 +1,14 @@
 //! The walk over one resource: members against the shape of their type, cardinalities, arrays, choices and the
 //! underscore members of primitives. Depth is bounded; each node is visited once.
 
-use std::collections::HashMap;
-
+use super::reference::{References, Scope};
 use super::rules::{self, Rule};
 use super::{Resolve, lexical};
 use crate::definitions::primitive::Primitive;
 use crate::definitions::program::{Field, Kind, Program, Seen, Shape, Slot};
-use crate::definitions::{Definitions, Role, TypeId};
+use crate::definitions::{Definitions, Role};
 use crate::outcome::{Issue, Severity};
-use crate::tree::{self, Node, NodeId};
+use crate::tree::{self, Node};
 
 /// Objects within objects. The tree's own limit comes first; this one keeps the stack bounded whatever that is.
 const DEPTH_MAX: u32 = 256;
@@ -17,11 +16,7 @@ const DEPTH_MAX: u32 = 256;
 /// The state of one check.
 pub(super) struct Walk<'w, 't> {
     pub(super) definitions: &'w Definitions,
-    pub(super) resolve: Option<&'w Resolve<'w>>,
-    /// fullUrl to the type of its entry, of the Bundle that is being walked.
-    pub(super) entries: HashMap<String, TypeId>,
-    /// Contained resources of the container looked at last: id to type (None: unknown type).
-    pub(super) contained: Option<(NodeId, HashMap<String, Option<TypeId>>)>,
+    references: References<'w>,
     /// Value sets that were reported as not checked.
     pub(super) unchecked: Vec<u32>,
     found: Vec<Found<'t>>,
@@ -39,20 +34,11 @@ struct Found<'t> {
     about: Option<String>,
 }
 
-/// Where a reference to `#id` looks.
-#[derive(Clone, Copy)]
-pub(super) struct Scope<'t> {
-    pub(super) container: Node<'t>,
-    pub(super) is_contained: bool,
-}
-
 impl<'w, 't> Walk<'w, 't> {
     pub(super) fn new(definitions: &'w Definitions, resolve: Option<&'w Resolve<'w>>, issues_max: usize) -> Self {
         Self {
             definitions,
-            resolve,
-            entries: HashMap::new(),
-            contained: None,
+            references: References::new(definitions, resolve),
             unchecked: Vec::new(),
             found: Vec::new(),
             errors: 0,
@@ -135,14 +121,13 @@ impl<'w, 't> Walk<'w, 't> {
                 self.contained_ids(contained);
             }
         }
-        let outer = (&*name == "Bundle")
-            .then(|| std::mem::replace(&mut self.entries, super::reference::entries(self.definitions, node)));
+        let outer = (&*name == "Bundle").then(|| self.references.enter(node));
         let program = self.definitions.program(id);
         if let Some(shape) = program.shape(0) {
             self.object(node, program, shape, Role::Plain, scope, depth);
         }
         if let Some(outer) = outer {
-            self.entries = outer;
+            self.references.leave(outer);
         }
     }
 
@@ -331,7 +316,11 @@ impl<'w, 't> Walk<'w, 't> {
                     self.extension_url(node);
                 }
             }
-            Role::Reference => self.reference(node, slot, scope),
+            Role::Reference => {
+                for (rule, at, text) in self.references.check(node, slot, scope) {
+                    self.issue(rule, at, text);
+                }
+            }
             Role::Coding => self.coding(node, field),
             Role::CodeableConcept => self.concept(node, field),
             Role::Quantity => self.quantity(node, field),

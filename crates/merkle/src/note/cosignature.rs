@@ -3,7 +3,7 @@
 //! Takes a checkpoint's text and a time; gives the message that a witness signs, and the
 //! signature line. Never looks at a clock: the time is the caller's.
 
-use super::{KeyKind, NoteError, Signature, VerifierKey, check_text, sign::SignError};
+use super::{KeyKind, SignError, Signature, VerifierKey, check_text};
 
 /// The largest time, in seconds since the epoch: the specification ends at 2^63 - 1.
 pub(super) const TIME_MAX: u64 = i64::MAX.unsigned_abs();
@@ -46,10 +46,4 @@ pub(super) fn split(bytes: &[u8]) -> Option<(u64, &[u8; 64])> {
         return None;
     }
     Some((time_s, signature.try_into().ok()?))
-}
-
-impl From<NoteError> for SignError {
-    fn from(error: NoteError) -> Self {
-        Self::Text(error)
-    }
 }

@@ -3,7 +3,7 @@
 //! Takes a text or a note, keys, and the caller's Ed25519; gives signature lines, or the keys
 //! that did sign. Never believes a key that came with a note.
 
-use super::{KeyKind, KeyName, Note, NoteError, Signature, VerifierKey, check_text, cosignature};
+use super::{KeyKind, KeyName, Note, SignError, Signature, VerifierKey, check_text, cosignature};
 
 /// How the caller checks an Ed25519 signature (RFC 8032). Closures of this shape implement it.
 pub trait Verifier {
@@ -15,20 +15,6 @@ impl<F: Fn(&[u8; 32], &[u8], &[u8; 64]) -> bool> Verifier for F {
     fn ed25519(&self, public_key: &[u8; 32], message: &[u8], signature: &[u8; 64]) -> bool {
         self(public_key, message, signature)
     }
-}
-
-/// Why a text could not be signed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SignError {
-    /// The key is for the other kind of signature.
-    #[error("the key is for another kind of signature")]
-    WrongKind,
-    /// The time is zero or beyond 2^63 - 1.
-    #[error("the time of a cosignature lies between 1 and 2^63-1 seconds")]
-    Time,
-    /// The text cannot stand in a note.
-    #[error(transparent)]
-    Text(NoteError),
 }
 
 /// Why a note is not to be believed.

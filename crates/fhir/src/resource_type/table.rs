@@ -4,7 +4,7 @@ use super::{Path, Type};
 
 /// Every resource type of R4, sorted.
 #[rustfmt::skip]
-pub(super) static TYPES: &[Type] = &[
+pub(crate) static TYPES: &[Type] = &[
     Type { name: "Account", should: true, paths: &[Path { subject: true, members: &["subject"] }] },
     Type { name: "ActivityDefinition", should: false, paths: &[] },
     Type { name: "AdverseEvent", should: true, paths: &[Path { subject: true, members: &["subject"] }] },
