@@ -6,7 +6,6 @@ use sluice::record::operation::Stands;
 use sluice_fhir::outcome::Severity;
 use sluice_fhir::tree::{Limits, Node, Tree};
 use sluice_fhir::validate::Validator;
-use sluice_typed::{Agent, AuditEvent, Interaction, Outcome, audit_event};
 
 use crate::rig::{Rig, transaction};
 
@@ -102,33 +101,6 @@ fn what_is_authored_is_r4() {
     is_r4(&sluice_typed::provenance(&provenance).unwrap());
     assert!(sluice_typed::provenance(&sluice_typed::Provenance { targets: &[], ..provenance }).is_err());
     assert!(sluice_typed::provenance(&sluice_typed::Provenance { recorded: "today", ..provenance }).is_err());
-
-    let resources = texts(&["Observation/1"]);
-    for interaction in
-        [Interaction::Create, Interaction::Update, Interaction::Read, Interaction::Search, Interaction::Transaction]
-    {
-        let event = AuditEvent {
-            interaction,
-            recorded: "2026-01-02T03:04:05Z",
-            outcome: Outcome::MinorFailure,
-            client: Agent { institution: "insurer", device: Some("desk-1"), address: Some("192.0.2.1") },
-            institution: "hospital-a",
-            purpose: Some("TREAT"),
-            resources: &resources,
-            patient: Some("Patient/1"),
-            request_id: Some("r"),
-        };
-        is_r4(&audit_event(&event).unwrap());
-        let least = AuditEvent {
-            client: Agent { institution: "insurer", device: None, address: None },
-            purpose: None,
-            resources: &[],
-            patient: None,
-            request_id: None,
-            ..event
-        };
-        is_r4(&audit_event(&least).unwrap());
-    }
 
     let tenant = sluice::config::Tenant { id: "hospital-a".to_owned(), base_url: "https://a.example/fhir".to_owned() };
     let metadata = sluice::serve::metadata::metadata(&tenant).unwrap();

@@ -1,4 +1,4 @@
-//! What Sluice authors in FHIR: Provenance, AuditEvent, CapabilityStatement. The only crate that sees fhir-sdk.
+//! What Sluice authors in FHIR: Provenance, CapabilityStatement. The only crate that sees fhir-sdk.
 //!
 //! Takes plain texts, gives the JSON of a resource. Never: reads FHIR (fhir-sdk drops unknown members and fails on
 //! unknown codes; all reading goes through the tree); puts fhir-sdk's types into a signature, since their serializers are
@@ -9,20 +9,16 @@
 
 #![forbid(unsafe_code)]
 
-mod audit;
 mod capability;
 mod provenance;
 
 use fhir_sdk::r4b::types::{CodeableConcept, Coding, Identifier, Reference};
 
-pub use audit::{Agent, AuditEvent, Interaction, Outcome, audit_event};
 pub use capability::{Capability, Operation, capability_statement};
 pub use provenance::{Provenance, provenance};
 
 /// The system of institutions' ids, as they stand on the ledger, in identifiers.
 pub const INSTITUTION_SYSTEM: &str = "https://sluice.dev/fhir/institution";
-/// The system of the ids of institutions' devices and clients.
-pub const DEVICE_SYSTEM: &str = "https://sluice.dev/fhir/device";
 
 /// Why a resource could not be authored: a caller gave what the standard does not allow.
 #[derive(Debug, Clone, PartialEq, Eq)]
