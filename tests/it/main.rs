@@ -15,5 +15,4 @@ mod rabbit;
 mod rig;
 mod serve;
 mod store;
-mod tidy;
 mod upstream;

@@ -3,6 +3,8 @@
 //! Reads the sources as text. A room is a top-level module of src/; its rank is its place in src/lib.rs, and an arrow may
 //! only point to a lower one. Rooms of one level, the adapters, do not see each other but for the pairs named here.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, its helpers too")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -165,7 +167,7 @@ fn rank(room: &str) -> Option<usize> {
 /// Why `from` may not name `to`, if it may not.
 fn forbidden_arrow(from: &str, to: &str) -> Option<String> {
     let (Some(from_rank), Some(to_rank)) = (rank(from), rank(to)) else {
-        return Some(format!("{from} or {to} has no rank in tests/it/tidy.rs"));
+        return Some(format!("{from} or {to} has no rank in tests/tidy.rs"));
     };
     let sideways = SIDEWAYS.iter().any(|(a, b, _)| (*a, *b) == (from, to));
     (from != to && to_rank >= from_rank && !sideways).then(|| format!("{from} must not see {to}"))
@@ -194,7 +196,7 @@ fn the_rooms_are_ranked_in_the_order_of_the_flow() {
     let declared: Vec<&str> =
         text.lines().filter_map(|line| line.strip_prefix("pub mod ")?.split(';').next()).collect();
     let ranked: Vec<&str> = LEVELS.iter().flat_map(|level| level.iter().copied()).collect();
-    assert_eq!(declared, ranked, "src/lib.rs and the ranks in tests/it/tidy.rs differ");
+    assert_eq!(declared, ranked, "src/lib.rs and the ranks in tests/tidy.rs differ");
     for (from, to, _) in SIDEWAYS {
         assert_eq!(rank(from), rank(to), "{from} -> {to} is not sideways");
     }
