@@ -75,6 +75,7 @@ fn message(round: u32, number: u32) -> Message {
         routing_key: "v1.bench.care.observation.create".into(),
         content_type: "application/cloudevents+json".into(),
         time: 1_700_000_000,
+        recall: bytes::Bytes::new(),
         body: vec![b'x'; BODY_BYTES].into(),
     }
 }

@@ -22,7 +22,7 @@ use super::{Broker, Message, PublishError, State};
 use crate::store::keystore::SubjectKey;
 use crate::store::vault::place;
 use crate::store::vault::{Vault, VaultError};
-use crate::store::{Direction, Health, KeyRange, Store, StoreError, Table};
+use crate::store::{Batch, Direction, Health, KeyRange, Store, StoreError, Table};
 
 mod entry;
 mod writer;
@@ -157,6 +157,19 @@ impl Feed {
             () = closing.wait_for(|closing| *closing).map(drop) => {}
         }
         Ok(())
+    }
+
+    /// What takes an entry back, once it is committed: the entry keeps its cursor, and its message is gone. None if there
+    /// is no message under this cursor, any more. The commit is the caller's, so that more can happen with it; it fails
+    /// where the entry has changed meanwhile.
+    pub async fn withdrawal(&self, subscriber: &str, cursor: u64) -> Result<Option<Batch>, ReadError> {
+        let key = entry::entry_key(subscriber, cursor);
+        let Some(sealed) = self.store.read(Table::Feed, &key).await? else { return Ok(None) };
+        let Body::Message { id, time, .. } = self.open(subscriber, &key, &sealed)?.body else { return Ok(None) };
+        // About nobody any more, so it outlives the subjects' keys.
+        let withdrawn = self.seal.seal(&[], &place(Table::Feed, &key), &entry::encode_withdrawn(&id, time));
+        let withdrawn = withdrawn.map_err(|_| ReadError::Sealed)?;
+        Ok(Some(Batch::new().expect_value(Table::Feed, key.clone(), sealed).put(Table::Feed, key, withdrawn)))
     }
 
     fn open(&self, subscriber: &str, key: &Bytes, sealed: &[u8]) -> Result<Entry, ReadError> {

@@ -27,6 +27,9 @@ pub const HEADERS_MAX: usize = 64;
 /// The longest value of a header, in bytes. All of them must fit one frame of the least size that a broker may ask for.
 pub const HEADER_BYTES_MAX: usize = 1024;
 
+/// The longest recall of a message, in bytes.
+pub const RECALL_BYTES_MAX: usize = 1 << 20;
+
 /// One message, addressed to one subscriber.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Message {
@@ -46,6 +49,9 @@ pub struct Message {
     pub headers: Vec<(Cow<'static, str>, String)>,
     /// Seconds since the epoch (AMQP 0-9-1 §4.2.5.4, timestamp).
     pub time: u64,
+    /// What the sender needs to ask again whether the message may still be handed on. It never leaves the house: a broker
+    /// that is not ours leaves it out; at most [`RECALL_BYTES_MAX`] bytes.
+    pub recall: Bytes,
     /// The body, at most [`BODY_BYTES_MAX`] bytes.
     pub body: Bytes,
 }
@@ -101,6 +107,8 @@ pub enum Limit {
     Headers,
     /// Its body is too large.
     Body,
+    /// Its recall is too large.
+    Recall,
 }
 
 /// Where events go.
@@ -139,6 +147,8 @@ impl Message {
             Limit::Headers
         } else if self.body.len() > BODY_BYTES_MAX {
             Limit::Body
+        } else if self.recall.len() > RECALL_BYTES_MAX {
+            Limit::Recall
         } else {
             return Ok(());
         };
@@ -182,6 +192,7 @@ impl fmt::Display for Limit {
             Self::ContentType => "content type of 1 to 255 bytes",
             Self::Headers => "at most 64 headers of at most 1024 bytes",
             Self::Body => "body of at most 16 MiB",
+            Self::Recall => "recall of at most 1 MiB",
         })
     }
 }
@@ -199,6 +210,7 @@ mod tests {
             content_type: "application/cloudevents+json".into(),
             headers: vec![("cloudEvents:id".into(), "1".into())],
             time: 0,
+            recall: Bytes::from_static(b"CANARY"),
             body: Bytes::from_static(b"CANARY"),
         }
     }
@@ -207,7 +219,7 @@ mod tests {
     fn each_limit_is_named() {
         assert_eq!(message().check(), Ok(()));
         let long = "x".repeat(SHORT_BYTES_MAX + 1);
-        let breaks: [(Limit, Message); 11] = [
+        let breaks: [(Limit, Message); 12] = [
             (Limit::Id, Message { id: String::new(), ..message() }),
             (Limit::Id, Message { id: long.clone(), ..message() }),
             (Limit::Subscriber, Message { subscriber: "A".into(), ..message() }),
@@ -219,6 +231,7 @@ mod tests {
             (Limit::Headers, Message { headers: vec![(long.into(), String::new())], ..message() }),
             (Limit::Headers, Message { headers: vec![("a".into(), String::new()); HEADERS_MAX + 1], ..message() }),
             (Limit::Body, Message { body: vec![0; BODY_BYTES_MAX + 1].into(), ..message() }),
+            (Limit::Recall, Message { recall: vec![0; RECALL_BYTES_MAX + 1].into(), ..message() }),
         ];
         for (limit, message) in breaks {
             assert_eq!(message.check(), Err(PublishError::Refused(limit)), "{message:?}");

@@ -460,6 +460,8 @@ pub(super) struct Broker {
     pub(super) reconnect_wait_max: Option<Span>,
     /// feed: how long an event can be fetched. Default: "7d".
     pub(super) retention: Option<Span>,
+    /// feed: how many events of one subscriber can be fetched; above it the oldest go. Default: 1000000.
+    pub(super) retention_entries_max: Option<u32>,
     /// Events in flight over all lanes; a lane is one patient of one subscriber, with one event at a time.
     pub(super) window: u32,
     /// How often an event is tried before its lane is parked.
@@ -481,6 +483,7 @@ impl Default for Broker {
             heartbeat: None,
             reconnect_wait_max: None,
             retention: None,
+            retention_entries_max: None,
             window: 256,
             attempts_max: 10,
         }

@@ -353,7 +353,8 @@ impl Resolver<'_> {
             ("heartbeat", raw.heartbeat.is_some()),
             ("reconnect_wait_max", raw.reconnect_wait_max.is_some()),
         ];
-        let feed_keys = [("retention", raw.retention.is_some())];
+        let feed_keys =
+            [("retention", raw.retention.is_some()), ("retention_entries_max", raw.retention_entries_max.is_some())];
         let (other_keys, only): (&[(&str, bool)], _) = match raw.kind {
             raw::BrokerKind::Feed => (&amqp_keys, "amqp"),
             raw::BrokerKind::Amqp => (&feed_keys, "feed"),
@@ -369,6 +370,12 @@ impl Resolver<'_> {
                     Span::seconds(7 * 86_400),
                     Span::seconds(60),
                     Span::seconds(3660 * 86_400),
+                ),
+                entries_max: self.count(
+                    "broker.retention_entries_max",
+                    raw.retention_entries_max.unwrap_or(1_000_000),
+                    1,
+                    u32::MAX,
                 ),
             }),
             raw::BrokerKind::Amqp => self.amqp(raw),

@@ -406,6 +406,8 @@ pub enum BrokerKind {
 pub struct Feed {
     /// How long an event can be fetched.
     pub retention: Duration,
+    /// How many events of one subscriber can be fetched; above it the oldest go.
+    pub entries_max: u64,
 }
 
 /// An AMQP URL, which may hold a password.

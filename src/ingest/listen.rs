@@ -18,6 +18,7 @@ use tokio_rustls::TlsAcceptor;
 use tower::Service;
 
 use super::caller::{Callers, Peer};
+use super::stall::Bounded;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -34,6 +35,8 @@ pub struct Limits {
     pub header_bytes_max: usize,
     /// Requests at once on one HTTP/2 connection.
     pub streams_max: u32,
+    /// The longest that a peer may take nothing of what is written to it.
+    pub stall: Duration,
     /// Time that requests in flight get after drain has begun.
     pub drain: Duration,
 }
@@ -110,6 +113,7 @@ async fn connection<S, B>(
 {
     // Small answers wait for nothing; the platform's refusal to set it costs only time.
     let _ = stream.set_nodelay(true);
+    let stream = Bounded::new(stream, limits.stall);
     let mut peer = Peer::default();
     let mut http = auto::Builder::new(TokioExecutor::new());
     http.http1().timer(TokioTimer::new()).header_read_timeout(limits.header).max_buf_size(limits.header_bytes_max);

@@ -12,5 +12,6 @@ pub mod listen;
 pub mod neighbours;
 mod source;
 pub mod split;
+mod stall;
 pub mod unit;
 pub mod units;

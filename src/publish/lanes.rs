@@ -18,19 +18,16 @@ use serde_json::value::RawValue;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::recheck::{Basis, Denial, Recheck};
 use super::verify::{Delivery, Proof, delivered};
 use crate::anchor::{AnchorReceipt, LeafProof, Log};
 use crate::broker::{Broker, Message, PublishError};
 use crate::config::{Subscriber, Wait};
 use crate::consent::door::Door;
-use crate::consent::pseudonym::Pseudonym;
 use crate::error::{Error, Result};
 use crate::keys::SigningKey;
-use crate::observe;
-use crate::record::leaf::{Record, SCHEME};
-use crate::record::version::ResourceKey;
+use crate::record::leaf::SCHEME;
 use crate::record::{Recorder, instant, outage, uncommitted};
-use crate::route::decide;
 use crate::route::event::{CONTENT_TYPE, canonical};
 use crate::route::outbox::{self, LANE_BYTES, Waiting};
 use crate::store::{Batch, Direction, KeyRange, Row, Table};
@@ -75,13 +72,6 @@ enum End {
     /// It stays, and so does its lane.
     Waits,
     Parked,
-}
-
-/// What the door says at the moment of sending.
-enum Recheck {
-    Holds,
-    Waits,
-    Fails { outcome: &'static str, rule: &'static str, head: u64 },
 }
 
 impl Publisher {
@@ -158,11 +148,12 @@ impl Publisher {
             return Ok(End::Cancelled);
         };
         let Some((proof, receipt)) = self.proof(&waiting).await? else { return Ok(End::Waits) };
-        match self.recheck(&waiting, recorder, door).await? {
+        let subscriber = self.subscribers.iter().find(|it| it.id == waiting.subscriber);
+        match Basis::from(&waiting).recheck(subscriber, recorder, door).await? {
             Recheck::Holds => {}
             Recheck::Waits => return Ok(End::Waits),
-            Recheck::Fails { outcome, rule, head } => {
-                self.cancel(row, &waiting, (outcome, rule, head), recorder).await?;
+            Recheck::Fails(denial) => {
+                self.cancel(row, &waiting, denial, recorder).await?;
                 return Ok(End::Cancelled);
             }
         }
@@ -192,68 +183,16 @@ impl Publisher {
         }
     }
 
-    /// Whether all that the event is about may still be told. It may only cancel.
-    async fn recheck(&self, waiting: &Waiting, recorder: &Recorder, door: &Door) -> Result<Recheck> {
-        let fails = |rule| Recheck::Fails { outcome: "deny", rule, head: 0 };
-        let Some(subscriber) = self.subscribers.iter().find(|it| it.id == waiting.subscriber) else {
-            return Ok(fails("event.no-subscriber"));
-        };
-        for (resource, number) in &waiting.versions {
-            let Some(version) = recorder.read_version(&ResourceKey(resource.0), *number).await? else {
-                return Ok(fails("event.erased"));
-            };
-            for judgement in decide::judge(door, observe::Door::Recheck, &[subscriber], &version).await? {
-                if judgement.passes() {
-                    continue;
-                }
-                if judgement.pending {
-                    return Ok(Recheck::Waits);
-                }
-                return Ok(Recheck::Fails {
-                    outcome: judgement.outcome.code(),
-                    rule: judgement.rule,
-                    head: judgement.head,
-                });
-            }
-        }
-        Ok(Recheck::Holds)
-    }
-
     /// Ends a row that is not permitted any more, with a leaf that says so. Its number goes to the next one, unless a
     /// broker may have the event: then a gap is the truth.
-    async fn cancel(
-        &self,
-        row: &Row,
-        waiting: &Waiting,
-        (outcome, rule, head): (&str, &str, u64),
-        recorder: &Recorder,
-    ) -> Result<()> {
-        let at = instant(OffsetDateTime::now_utc());
-        let record = Record::new("decision", recorder.tenant(), &at)
-            .text("action", "disclose")
-            .text("door", "recheck")
-            .text("outcome", outcome)
-            .text("rule", rule)
-            .text("subscriber", &waiting.subscriber)
-            .text("cancels", &waiting.commitment.hex())
-            .number("head", head);
-        let mut numbering = recorder.counters().number(&waiting.subjects, &**recorder.store()).await?;
-        let numbered: Vec<(Pseudonym, u64)> = waiting.subjects.iter().map(|it| (*it, numbering.next(it))).collect();
+    async fn cancel(&self, row: &Row, waiting: &Waiting, denial: Denial, recorder: &Recorder) -> Result<()> {
         let mut batch = Batch::new()
             .expect_value(Table::Outbox, row.key.clone(), row.value.clone())
             .delete(Table::Outbox, row.key.clone());
         if let Some(sequence) = waiting.sequence.filter(|_| !waiting.maybe_sent) {
             batch = batch.put(Table::Lane, lane_of(row), (sequence - 1).to_be_bytes().to_vec());
         }
-        batch = numbering.seal(recorder.leaf(batch, &record.commit(&numbered)?, &waiting.subjects)?);
-        // A crash before this commit leaves the row, which is rechecked again; after it, nothing is left to send.
-        let committing = recorder.store().commit(batch);
-        drop(numbering);
-        if let Err(error) = committing.await {
-            recorder.counters().forget().await;
-            return Err(uncommitted(&error));
-        }
-        Ok(())
+        Basis::from(waiting).cancel(batch, &waiting.subscriber, denial, recorder).await
     }
 
     /// Makes durable that the event may be sent now, and under which number. Gives the row's value after that.
@@ -331,6 +270,7 @@ impl Publisher {
                 attribute("cloudEvents:type", &waiting.kind),
             ],
             time: u64::try_from(time.unix_timestamp()).unwrap_or(0),
+            recall: Basis::from(waiting).encode()?,
             body,
         })
     }

@@ -4,6 +4,7 @@
 //! not permitted at that moment; turns the order of a lane.
 
 mod lanes;
+pub mod recheck;
 pub mod verify;
 
 pub use self::lanes::{Progress, Publisher};

@@ -5,6 +5,7 @@
 
 pub mod admin;
 pub mod build;
+pub mod events;
 pub mod fhir;
 pub mod host;
 pub mod log;
@@ -71,6 +72,7 @@ pub struct Server {
 struct Faces {
     fhir: Arc<Face>,
     receipts: receipts::Face,
+    events: Arc<events::Face>,
     /// None if the log has a listener of its own.
     log: Option<Arc<log::Face>>,
 }
@@ -171,15 +173,23 @@ impl Server {
             header: limits.header_timeout,
             header_bytes_max: HEADER_BYTES_MAX,
             streams_max: 100,
+            stall: limits.idle_timeout,
             drain: config.listen.drain_timeout,
         };
-        let broker = outlet::start(config, &gateway)?;
+        let outlet::Outlet { broker, feed } = outlet::start(config, &gateway)?;
         let settle = Settle::new(config, Arc::clone(&gateway), Arc::clone(&log), ledger, broker);
         let tenant: Arc<str> = config.tenant.id.as_str().into();
         // A listener of its own knows no callers, so it shows what is public only.
         let log_callers = if log_tcp.is_some() { Arc::default() } else { Arc::clone(&callers) };
         let log_face = Arc::new(log::Face { log: Arc::clone(&log), callers: log_callers, tenant });
         let receipts = receipts::Face { gateway: Arc::clone(&gateway), log, callers: Arc::clone(&callers) };
+        let events = events::Face::new(
+            feed,
+            Arc::clone(&gateway),
+            Arc::clone(&callers),
+            config.subscribers.clone().into(),
+            draining.clone(),
+        );
         let face = Arc::new(Face {
             gateway,
             callers: Arc::clone(&callers),
@@ -202,7 +212,8 @@ impl Server {
             unit_timeout: limits.request_timeout,
         });
         let mut tasks = JoinSet::new();
-        let faces = Faces { fhir: face, receipts, log: log_tcp.is_none().then(|| Arc::clone(&log_face)) };
+        let log_there = log_tcp.is_none().then(|| Arc::clone(&log_face));
+        let faces = Faces { fhir: face, receipts, events: Arc::new(events), log: log_there };
         let service = layered(Arc::new(faces), limits.concurrency_max, Arc::clone(&observer));
         let listener = Listener { tcp: fhir_tcp, tls, callers, limits: connection };
         tasks.spawn(listen::serve(listener, service, draining.clone()));
@@ -253,6 +264,7 @@ fn layered(
     observer: Arc<Observer>,
 ) -> impl tower::Service<Request<Incoming>, Response = Reply, Error = Infallible, Future: Send> + Clone + Send + 'static
 {
+    let events = Arc::clone(&faces.events);
     let inner = ServiceBuilder::new().load_shed().concurrency_limit(concurrency_max).service_fn(
         move |request: Request<Incoming>| {
             let faces = Arc::clone(&faces);
@@ -260,8 +272,12 @@ fn layered(
         },
     );
     tower::service_fn(move |request: Request<Incoming>| {
-        let (inner, observer) = (inner.clone(), Arc::clone(&observer));
+        let (inner, observer, events) = (inner.clone(), Arc::clone(&observer), Arc::clone(&events));
         async move {
+            // Readers of the feed wait for most of their time: they have bounds of their own, and take no sender's place.
+            if request.uri().path() == events::PATH {
+                return Ok(events.answer(&request.into_parts().0).await);
+            }
             let answered: Result<Reply, BoxError> = inner.oneshot(request).await;
             Ok(answered.unwrap_or_else(|_| shed(&observer)))
         }

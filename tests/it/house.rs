@@ -6,7 +6,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Request, StatusCode};
+use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::pem::PemObject as _;
@@ -41,7 +41,7 @@ pub(crate) fn lines(output: &Output) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
 }
 
-/// A folder with keys, certificates (clients `hospital` and `stranger`) and settings.
+/// A folder with keys, certificates (clients `hospital`, `stranger`, `insurer` and `registry`) and settings.
 pub(crate) struct House {
     pub(crate) folder: tempfile::TempDir,
 }
@@ -52,11 +52,11 @@ impl House {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name).display().to_string();
         assert!(sluice(&["keys", "create", &path("keys")], b"").status.success());
-        assert!(
-            sluice(&["keys", "tls", &path("tls"), "--client", "hospital", "--client", "stranger"], b"")
-                .status
-                .success()
-        );
+        assert!({
+            let clients = ["hospital", "stranger", "insurer", "registry"].map(|name| ["--client", name]);
+            let tls = path("tls");
+            sluice(&[&["keys", "tls", &tls], clients.as_flattened()].concat(), b"").status.success()
+        });
         assert!(sluice(&["keys", "tls", &path("other"), "--client", "hospital"], b"").status.success());
         let settings = format!(
             "{more}\n\
@@ -162,6 +162,10 @@ impl Wire {
     }
 
     pub(crate) async fn connect(&self, served: &Served) -> std::io::Result<TlsStream<TcpStream>> {
+        self.connect_to(&served.address("fhir")).await
+    }
+
+    async fn connect_to(&self, address: &str) -> std::io::Result<TlsStream<TcpStream>> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let builder = rustls::ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[self.version])
@@ -172,13 +176,29 @@ impl Wire {
             Some((chain, key)) => builder.with_client_auth_cert(chain.clone(), key.clone_key()).unwrap(),
         };
         config.alpn_protocols = vec![if self.h2 { b"h2".to_vec() } else { b"http/1.1".to_vec() }];
-        let stream = TcpStream::connect(served.address("fhir")).await?;
+        let stream = TcpStream::connect(address).await?;
         TlsConnector::from(Arc::new(config)).connect(ServerName::try_from("localhost").unwrap(), stream).await
     }
 
     /// Sends a request on a connection of its own. None if there is no answer.
     pub(crate) async fn try_send(&self, served: &Served, request: Request<Bytes>) -> Option<(StatusCode, Value)> {
-        let io = TokioIo::new(self.connect(served).await.ok()?);
+        let response = self.answer(served, request).await?;
+        Some((response.status(), serde_json::from_slice(response.body()).unwrap_or_default()))
+    }
+
+    /// The JSON at a path, asked from an address.
+    pub(crate) async fn fetch_from(&self, address: &str, path: &str) -> Option<Value> {
+        let request = Request::get(format!("https://localhost{path}")).body(Bytes::new()).unwrap();
+        serde_json::from_slice(self.answer_from(address, request).await?.body()).ok()
+    }
+
+    /// Sends a request on a connection of its own, and reads all of the answer.
+    pub(crate) async fn answer(&self, served: &Served, request: Request<Bytes>) -> Option<Response<Bytes>> {
+        self.answer_from(&served.address("fhir"), request).await
+    }
+
+    async fn answer_from(&self, address: &str, request: Request<Bytes>) -> Option<Response<Bytes>> {
+        let io = TokioIo::new(self.connect_to(address).await.ok()?);
         let request = request.map(Full::new);
         let response = if self.h2 {
             let (mut sender, connection) =
@@ -190,9 +210,8 @@ impl Wire {
             tokio::spawn(connection);
             sender.send_request(request).await.ok()?
         };
-        let status = response.status();
-        let body = response.into_body().collect().await.ok()?.to_bytes();
-        Some((status, serde_json::from_slice(&body).unwrap_or_default()))
+        let (parts, body) = response.into_parts();
+        Some(Response::from_parts(parts, body.collect().await.ok()?.to_bytes()))
     }
 
     /// Posts to a path below the base.

@@ -30,8 +30,17 @@ pub enum Body {
         time: u64,
         /// Its media type.
         content_type: String,
+        /// What the sender gave to be asked with again.
+        recall: Bytes,
         /// Its bytes.
         bytes: Bytes,
+    },
+    /// The sender took it back by [`super::Feed::withdrawal`].
+    Withdrawn {
+        /// The id of the message.
+        id: String,
+        /// Its time, in seconds since the epoch.
+        time: u64,
     },
     /// It was erased with a subject's key.
     Erased,
@@ -102,26 +111,53 @@ impl Head {
     }
 }
 
-/// The plain form of an entry: time u64, id and content type each behind its length u16, the body. Big-endian.
-/// `None` if a text is longer than its length can say.
+/// What leads the plain form of an entry that is a message, and of one that was withdrawn.
+const MESSAGE: u8 = 0;
+const WITHDRAWN: u8 = 1;
+
+/// The plain form of a message: its kind u8, time u64, id and content type each behind its length u16, the recall behind
+/// its length u32, the body. Big-endian. `None` if one is longer than its length can say.
 pub(super) fn encode(message: &Message) -> Option<Vec<u8>> {
-    let mut plain = Vec::with_capacity(12 + message.id.len() + message.content_type.len() + message.body.len());
+    let lengths = message.id.len() + message.content_type.len() + message.recall.len() + message.body.len();
+    let mut plain = Vec::with_capacity(17 + lengths);
+    plain.push(MESSAGE);
     plain.extend(message.time.to_be_bytes());
     for text in [message.id.as_str(), &message.content_type] {
         plain.extend(u16::try_from(text.len()).ok()?.to_be_bytes());
         plain.extend(text.as_bytes());
     }
+    plain.extend(u32::try_from(message.recall.len()).ok()?.to_be_bytes());
+    plain.extend_from_slice(&message.recall);
     plain.extend_from_slice(&message.body);
     Some(plain)
 }
 
+/// The plain form of what was withdrawn: its kind u8, time u64, the id.
+pub(super) fn encode_withdrawn(id: &str, time: u64) -> Vec<u8> {
+    let mut plain = vec![WITHDRAWN];
+    plain.extend(time.to_be_bytes());
+    plain.extend(id.as_bytes());
+    plain
+}
+
 impl Entry {
     pub(super) fn decode(cursor: u64, plain: &[u8]) -> Option<Self> {
-        let (time, rest) = plain.split_first_chunk::<8>()?;
-        let (id, rest) = text(rest)?;
-        let (content_type, rest) = text(rest)?;
-        let (time, bytes) = (u64::from_be_bytes(*time), Bytes::copy_from_slice(rest));
-        Some(Self { cursor, body: Body::Message { id, time, content_type, bytes } })
+        let (kind, rest) = plain.split_first()?;
+        let (time, rest) = rest.split_first_chunk::<8>()?;
+        let time = u64::from_be_bytes(*time);
+        let body = match *kind {
+            MESSAGE => {
+                let (id, rest) = text(rest)?;
+                let (content_type, rest) = text(rest)?;
+                let (length, rest) = rest.split_first_chunk::<4>()?;
+                let (recall, rest) = rest.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)?;
+                let (recall, bytes) = (Bytes::copy_from_slice(recall), Bytes::copy_from_slice(rest));
+                Body::Message { id, time, content_type, recall, bytes }
+            }
+            WITHDRAWN => Body::Withdrawn { id: std::str::from_utf8(rest).ok()?.to_owned(), time },
+            _ => return None,
+        };
+        Some(Self { cursor, body })
     }
 }
 
@@ -136,6 +172,7 @@ impl std::fmt::Debug for Body {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Message { bytes, .. } => write!(f, "Message({} bytes)", bytes.len()),
+            Self::Withdrawn { .. } => f.write_str("Withdrawn"),
             Self::Erased => f.write_str("Erased"),
         }
     }
@@ -149,7 +186,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(id in ".{1,40}", time: u64, bytes: Vec<u8>, cursor: u64) {
+        fn what_is_written_is_read(id in ".{1,40}", time: u64, recall: Vec<u8>, bytes: Vec<u8>, cursor: u64) {
             let message = Message {
                 id: id.clone(),
                 subscriber: "s".into(),
@@ -158,11 +195,16 @@ mod tests {
                 content_type: "application/cloudevents+json".into(),
                 headers: Vec::new(),
                 time,
+                recall: recall.clone().into(),
                 body: bytes.clone().into(),
             };
             let read = Entry::decode(cursor, &encode(&message).unwrap()).unwrap();
             let content_type = "application/cloudevents+json".to_owned();
-            prop_assert_eq!(read, Entry { cursor, body: Body::Message { id, time, content_type, bytes: bytes.into() } });
+            let (recall, bytes) = (recall.into(), bytes.into());
+            let body = Body::Message { id: id.clone(), time, content_type, recall, bytes };
+            prop_assert_eq!(read, Entry { cursor, body });
+            let read = Entry::decode(cursor, &encode_withdrawn(&id, time)).unwrap();
+            prop_assert_eq!(read, Entry { cursor, body: Body::Withdrawn { id, time } });
             prop_assert_eq!(cursor_of("s", &entry_key("s", cursor)), Some(cursor));
         }
 

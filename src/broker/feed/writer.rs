@@ -181,21 +181,29 @@ impl Writer {
         let rows = self.store.scan(Table::Feed, range, ENTRIES_MAX, Direction::Up).await;
         let rows = rows.map_err(|_| PublishError::Unavailable)?;
         let (mut batch, mut removed) = (Batch::new(), head.removed);
+        // Erased entries, whose time nobody can read any more: they go with the next one that goes.
+        let mut erased = Vec::new();
         for row in &rows {
             let Some(cursor) = entry::cursor_of(subscriber, &row.key) else { break };
             let plain = self.seal.open(&place(Table::Feed, &row.key), &row.value);
-            let message = match plain.as_deref().map(|plain| Entry::decode(cursor, plain)) {
-                Ok(Some(Entry { body: Body::Message { id, time, .. }, .. })) => Some((id, time)),
-                // Nobody can read it any more; its id stays, so that the message does not come back.
-                Err(SealError::Erased) => None,
+            let (id, old) = match plain.as_deref().map(|plain| Entry::decode(cursor, plain).map(|it| it.body)) {
+                Ok(Some(Body::Message { id, time, .. } | Body::Withdrawn { id, time })) => {
+                    (Some(id), time < oldest_time)
+                }
+                Err(SealError::Erased) => (None, false),
                 _ => break,
             };
-            let old = message.as_ref().is_some_and(|(_, time)| *time < oldest_time);
             if cursor > beyond && !old {
-                break;
+                if id.is_some() {
+                    break;
+                }
+                erased.push(row.key.clone());
+                continue;
             }
+            batch = erased.drain(..).fold(batch, |batch, key| batch.delete(Table::Feed, key));
             batch = batch.delete(Table::Feed, row.key.clone());
-            if let Some((id, _)) = message {
+            // The id of an erased entry stays, so that its message does not come back.
+            if let Some(id) = id {
                 batch = batch.delete(Table::Feed, entry::id_key(subscriber, &id));
             }
             removed = cursor;

@@ -53,6 +53,7 @@ const ALL: Retention = Retention { age: Duration::from_secs(u64::MAX / 4), entri
 fn ids(entries: &[Entry]) -> Vec<&str> {
     let id = |entry: &Entry| match &entry.body {
         Body::Message { id, .. } => id.clone(),
+        Body::Withdrawn { .. } => "withdrawn".into(),
         Body::Erased => "erased".into(),
     };
     entries.iter().map(id).map(|id| &*Box::leak(id.into_boxed_str())).collect()
@@ -79,7 +80,7 @@ fn feed_conforms() {
                     for entry in entries {
                         assert_eq!(entry.cursor, *cursor + 1, "a gap");
                         *cursor = entry.cursor;
-                        let Body::Message { id, time, content_type, bytes } = entry.body else { panic!("erased") };
+                        let Body::Message { id, time, content_type, bytes, .. } = entry.body else { panic!("erased") };
                         received.push(Received { id, content_type, time, body: bytes });
                     }
                 }

@@ -39,6 +39,7 @@ fn message(subscriber: &str, id: impl ToString) -> Message {
         routing_key: format!("v1.{subscriber}.care.observation.create"),
         content_type: "application/cloudevents+json".into(),
         time: 1_700_000_000,
+        recall: Bytes::from_static(b"asked again"),
         subscriber: subscriber.into(),
         id,
     }
