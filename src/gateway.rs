@@ -12,15 +12,15 @@
 use std::sync::Arc;
 
 use crate::check::{self, Rules};
-use crate::consent::door::{self, Door, Verdict};
+use crate::consent::door::{self, Door};
 use crate::disclose::{self, Question, Shown};
-use crate::error::{Kind, Result};
-use crate::forward::{self, Resolved, Upstream};
+use crate::error::{Error, Refusal, Result};
+use crate::forward::{self, Answered, Found, Resolved, Upstream};
 use crate::ingest::unit::Received;
 use crate::normalize::{self, Mappings};
 use crate::record::file::Filer;
 use crate::record::{self, Answer, Recorder};
-use crate::stage::{self, Leftover, Stage};
+use crate::stage::{self, Desk, Leftover, OperationId, Parked, Stage, Staged, State};
 
 /// One tenant's gateway.
 pub struct Gateway {
@@ -40,6 +40,30 @@ pub struct Gateway {
     pub filer: Filer,
 }
 
+/// What an operator says of a parked unit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ruling {
+    /// It has not happened and is not to happen: nothing of it is kept.
+    Drop,
+    /// The upstream has it, and this is where each resource stands, in the order of the unit.
+    Found(Vec<Found>),
+    /// The upstream is asked once more.
+    Look,
+    /// The upstream does not have it, and is to be told.
+    Send,
+}
+
+/// What became of a unit that was taken up again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It is recorded.
+    Recorded,
+    /// It has not happened; nothing of it is left.
+    Refused,
+    /// It is not known yet.
+    Open,
+}
+
 impl Gateway {
     /// What comes in. The answer is given only once a crash can no longer lose the unit.
     ///
@@ -52,16 +76,13 @@ impl Gateway {
         }
         let checked = check::unit(normalized, &self.rules)?;
         let permitted = match door::permit(checked, &self.door).await? {
-            Verdict::Permitted(permitted) => permitted,
-            Verdict::Denied(denied) => return Err(self.recorder.denied(&denied).await?),
+            door::Verdict::Permitted(permitted) => permitted,
+            door::Verdict::Denied(denied) => return Err(self.recorder.denied(&denied).await?),
         };
         let twin = self.recorder.twin(permitted.checked().normalized());
         let staged = stage::unit(permitted, twin, &self.stage).await?;
         let answered = forward::unit(staged, &self.upstream).await?;
-        let recorded = record::unit(&answered, &self.recorder, &self.door).await?;
-        self.filer.recorded(&recorded, &self.recorder, &self.door).await;
-        stage::close(answered.staged().operation(), &self.stage).await;
-        Ok(recorded.into_answer())
+        self.record(answered).await
     }
 
     /// Takes up what was staged and not recorded: the same stages, but for asking the upstream what became of it instead
@@ -72,36 +93,91 @@ impl Gateway {
     pub async fn recover(&self) -> Result<usize> {
         let Stage::Desk(desk) = &self.stage else { return Ok(0) };
         let mut recorded = 0;
-        for (received, leftover) in desk.leftovers().await? {
-            let operation = leftover.operation();
-            match self.resume(received, leftover).await {
-                Ok(resumed) => recorded += usize::from(resumed),
-                // Rules or policies have changed since: whether it still counts is an operator's word.
-                Err(error) if matches!(error.kind(), Kind::Refusal(_)) => {
-                    tracing::warn!(%operation, %error, "a staged unit is parked: an operator decides");
-                    desk.park(operation).await?;
-                }
+        for operation in desk.leftovers().await? {
+            match self.resume(desk, operation).await {
+                Ok(Fate::Recorded) => recorded += 1,
+                Ok(Fate::Refused | Fate::Open) => {}
                 Err(error) => tracing::warn!(%operation, %error, "a staged unit waits for the next pass"),
             }
         }
         Ok(recorded)
     }
 
-    /// One leftover. What was staged is mapped already, so no mapping is applied again.
-    async fn resume(&self, received: Received, leftover: Leftover) -> Result<bool> {
-        let operation = leftover.operation();
-        let normalized = normalize::unit(received, &Mappings::default())?;
-        let checked = check::unit(normalized, &self.rules)?;
-        let permitted = match door::permit(checked, &self.door).await? {
-            Verdict::Permitted(permitted) => permitted,
-            Verdict::Denied(denied) => return Err(self.recorder.denied(&denied).await?),
+    async fn resume(&self, desk: &Desk, operation: OperationId) -> Result<Fate> {
+        let Some((received, leftover)) = desk.take(operation).await? else { return Ok(Fate::Open) };
+        let (staged, refusal) = self.once_more(received, leftover).await?;
+        self.conclude(forward::leftover(staged, refusal.as_ref(), &self.upstream).await?).await
+    }
+
+    /// The way in again, for what had gone it before it was staged. What the upstream has is recorded whatever rules and
+    /// policies say by now; their refusal stands beside it, for it is not sent again then.
+    async fn once_more(&self, received: Received, leftover: Leftover) -> Result<(Staged, Option<Error>)> {
+        let normalized = normalize::again(received, leftover.provenance())?;
+        let (checked, against) = check::again(normalized, &self.rules);
+        let (permitted, denied) = door::permit_again(checked, &self.door).await?;
+        Ok((stage::again(permitted, leftover), against.or(denied)))
+    }
+
+    async fn conclude(&self, resolved: Resolved) -> Result<Fate> {
+        let answered = match resolved {
+            Resolved::Answered(answered) => answered,
+            Resolved::Open => return Ok(Fate::Open),
+            Resolved::Refused => return Ok(Fate::Refused),
         };
-        let staged = stage::again(permitted, leftover);
-        let Resolved::Answered(answered) = forward::leftover(staged, &self.upstream).await? else { return Ok(false) };
+        self.record(*answered).await?;
+        Ok(Fate::Recorded)
+    }
+
+    async fn record(&self, answered: Answered) -> Result<Answer> {
         let recorded = record::unit(&answered, &self.recorder, &self.door).await?;
         self.filer.recorded(&recorded, &self.recorder, &self.door).await;
-        stage::close(operation, &self.stage).await;
-        Ok(true)
+        stage::close(answered.staged().operation(), &self.stage).await;
+        Ok(recorded.into_answer())
+    }
+
+    /// The units that wait for an operator, the first `limit` of them, and whether there are more.
+    ///
+    /// # Errors
+    /// An outage of the store.
+    pub async fn parked(&self, limit: usize) -> Result<(Vec<Parked>, bool)> {
+        match &self.stage {
+            Stage::Local => Ok((Vec::new(), false)),
+            Stage::Desk(desk) => desk.parked(limit).await,
+        }
+    }
+
+    /// What an operator says of a parked unit.
+    ///
+    /// # Errors
+    /// 404 for what is not parked; 403 and 422 for what would not be accepted today and is to be sent; 422 for places
+    /// that can't be the unit's; an outage of the store or of who must decide. The unit stays parked then.
+    pub async fn decide(&self, operation: OperationId, ruling: Ruling) -> Result<Fate> {
+        let none = || Error::refusal(Refusal::NotFound, "parked.operation", "a unit that is parked");
+        let Stage::Desk(desk) = &self.stage else { return Err(none()) };
+        if desk.state(operation).await? != Some(State::Parked) {
+            return Err(none());
+        }
+        let (received, mut leftover) = desk.take(operation).await?.ok_or_else(none)?;
+        match ruling {
+            Ruling::Drop => {
+                desk.take_back_leftover(leftover).await?;
+                Ok(Fate::Refused)
+            }
+            Ruling::Look => {
+                desk.mark_leftover(&mut leftover, State::Unknown, None).await?;
+                let (staged, refusal) = self.once_more(received, leftover).await?;
+                self.conclude(forward::leftover(staged, refusal.as_ref(), &self.upstream).await?).await
+            }
+            Ruling::Send => match self.once_more(received, leftover).await? {
+                (staged, None) => self.conclude(forward::parked(staged, &self.upstream).await?).await,
+                (_, Some(refusal)) => Err(refusal),
+            },
+            Ruling::Found(places) => {
+                let (staged, _) = self.once_more(received, leftover).await?;
+                self.record(forward::found(staged, &places)?).await?;
+                Ok(Fate::Recorded)
+            }
+        }
     }
 
     /// A question on its way back. Who asked, and what was decided, is durable before the answer is given.

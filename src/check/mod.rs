@@ -17,7 +17,7 @@ use sluice_fhir::outcome::{Issue, Severity};
 use crate::error::{Error, Refusal, Result};
 use crate::normalize::Normalized;
 
-/// A unit against which the rules have nothing. Only `check` makes one.
+/// A unit against which the rules have nothing, or had nothing when it was staged. Only `check` makes one.
 #[derive(Debug)]
 pub struct Checked {
     normalized: Normalized,
@@ -29,6 +29,23 @@ pub struct Checked {
 /// # Errors
 /// 422 with every issue found, if one of them is an error.
 pub fn unit(normalized: Normalized, rules: &Rules) -> Result<Checked> {
+    match again(normalized, rules) {
+        (checked, None) => Ok(checked),
+        (_, Some(refusal)) => Err(refusal),
+    }
+}
+
+/// A unit that was checked before it was staged, and that the upstream may have by now: it goes on whatever the rules say
+/// today, with their refusal beside it for who would send it once more.
+pub fn again(normalized: Normalized, rules: &Rules) -> (Checked, Option<Error>) {
+    let mut issues = issues(&normalized, rules);
+    let is_error = |issue: &Issue| matches!(issue.severity, Severity::Error | Severity::Fatal);
+    let refusal = issues.iter().any(is_error).then(|| Error::refused(Refusal::Invalid, issues.clone()));
+    issues.retain(|issue| !is_error(issue));
+    (Checked { normalized, issues }, refusal)
+}
+
+fn issues(normalized: &Normalized, rules: &Rules) -> Vec<Issue> {
     // What a reference within the unit points to, so that its type can be held against the element's targets.
     let types: HashMap<&str, &str> = normalized
         .resources()
@@ -42,10 +59,7 @@ pub fn unit(normalized: Normalized, rules: &Rules) -> Result<Checked> {
         let found = rules.issues_in(resource.tree().root(), Some(&resolve));
         issues.extend(found.into_iter().map(|issue| resource.place().relocate(issue)));
     }
-    if issues.iter().any(|issue| matches!(issue.severity, Severity::Error | Severity::Fatal)) {
-        return Err(Error::refused(Refusal::Invalid, issues));
-    }
-    Ok(Checked { normalized, issues })
+    issues
 }
 
 impl Checked {

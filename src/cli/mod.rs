@@ -12,6 +12,7 @@ pub mod ingest;
 pub mod keys;
 mod outcome;
 pub mod package;
+pub mod parked;
 pub mod serve;
 pub mod validate;
 pub mod verify;
@@ -56,6 +57,9 @@ enum Command {
     /// Makes keys and certificates
     #[command(subcommand, after_help = "Example:\n  sluice keys create keys")]
     Keys(keys::Command),
+    /// Decides on units of which it is not known whether the upstream has them
+    #[command(subcommand, after_help = "Example:\n  sluice parked list --config sluice.toml")]
+    Parked(parked::Command),
     /// Works on FHIR packages
     #[command(subcommand, after_help = "Example:\n  sluice package build hl7.fhir.us.core.tgz us-core.pack")]
     Package(package::Command),
@@ -74,6 +78,7 @@ impl Cli {
             Command::Ingest(args) => ingest::run(&args, format, out),
             Command::Validate(args) => validate::run(&args, format, input, out),
             Command::Verify(args) => verify::run(&args, format, out),
+            Command::Parked(command) => parked::run(&command, format, out),
             Command::Canonicalize(args) => canonical::canonicalize(&args, input, out),
             Command::Digest(args) => canonical::digest(&args, format, input, out),
             Command::Consent(command) => consent::run(&command, BufReader::new(input), &mut *out),

@@ -39,7 +39,7 @@ use crate::observe::{self, Observer};
 use crate::store::Store;
 use crate::store::vault::Vault;
 
-pub use self::intake::{Again, Basis, Denied, Permitted, Verdict, permit};
+pub use self::intake::{Again, Basis, Denied, Permitted, Verdict, permit, permit_again};
 
 /// What a door is made of.
 pub struct Parts {

@@ -131,7 +131,15 @@ impl Resolver<'_> {
             // A logical reference: an identifier of the patient, if it is one that names patients across references.
             return Ok(reference.member("identifier").and_then(|it| self.pseudonyms.identifier(it)));
         };
-        match index.resolve(&text, at) {
+        let target = index.resolve(&text, at);
+        if let Some(neighbour) = neighbours.and_then(|it| it.meant(&text, target)) {
+            if neighbour.resource_type != "Patient" {
+                return Ok(None);
+            }
+            // Patients of a stream come first: it is recorded by now, or was refused.
+            return self.recorded(&format!("Patient/{}", neighbour.id), None, known).await;
+        }
+        match target {
             Target::Entry(entry) => {
                 let target = resources.get(entry).filter(|it| &**it.resource_type() == "Patient");
                 Ok(target.map(|it| self.pseudonyms.patient(it.tree().root())))
@@ -143,13 +151,7 @@ impl Resolver<'_> {
             Target::Local { resource_type: "Patient", id } => {
                 self.recorded(&format!("Patient/{id}"), Some(id), known).await
             }
-            Target::Absolute(url) => {
-                if let Some(neighbour) = neighbours.and_then(|it| it.find(url)) {
-                    let stored = format!("{}/{}", neighbour.resource_type, neighbour.id);
-                    return self.recorded(&stored, None, known).await;
-                }
-                self.recorded(url, None, known).await
-            }
+            Target::Absolute(url) => self.recorded(url, None, known).await,
             Target::Conditional { resource_type: "Patient", query } => Ok(self.pseudonyms.query(query)),
             Target::Logical | Target::Local { .. } | Target::Conditional { .. } | Target::Unresolvable(_) => Ok(None),
         }

@@ -38,7 +38,7 @@ pub(super) fn read(unit: &Normalized, put: Option<&str>, status: StatusCode, hea
         429 => Told::Untold("the upstream is over its limit"),
         // It may have done it before it gave up waiting.
         408 => Told::Silent("the upstream gave up on the request"),
-        400..=499 => Told::Refused(status.as_u16(), refusal(status, body)),
+        400..=499 => Told::Refused(refusal(status, body)),
         501 => Told::Untold("the upstream does not know the request"),
         _ => Told::Silent("the upstream failed"),
     }

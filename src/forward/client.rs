@@ -112,6 +112,13 @@ impl Client {
         self.settings.timeout
     }
 
+    /// The path of a URL under the base; none for a URL of somewhere else.
+    pub(super) fn below_base<'a>(&self, url: &'a str) -> Option<&'a str> {
+        let path = url.strip_prefix(&self.base)?;
+        // HAPI pages are at the base itself: `[base]?_getpages=…`.
+        path.strip_prefix('/').or_else(|| path.starts_with('?').then_some(path))
+    }
+
     /// Tells a unit once. What was never sent is tried again, as often as the settings say.
     pub(super) async fn tell(&self, request: &Request, staged: &Staged) -> Told {
         let unit = staged.permitted().checked().normalized();
@@ -166,7 +173,11 @@ impl Client {
     }
 
     fn http_request(&self, request: &Request, traceparent: Option<&str>) -> Result<http::Request<Full<Bytes>>, Failed> {
-        let uri = if request.path.is_empty() { self.base.clone() } else { format!("{}/{}", self.base, request.path) };
+        let uri = match request.path.as_bytes() {
+            [] => self.base.clone(),
+            [b'?', ..] => format!("{}{}", self.base, request.path),
+            _ => format!("{}/{}", self.base, request.path),
+        };
         let mut builder = http::Request::builder().method(&request.method).uri(uri).header(header::ACCEPT, FHIR_JSON);
         if request.method != Method::GET {
             builder = builder.header(header::CONTENT_TYPE, FHIR_JSON).header("prefer", "return=minimal");

@@ -12,9 +12,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::client::{Client, ClientError};
+use sluice_fhir::reference::is_id;
+
+use self::request::Ask;
 pub use self::resolve::Resolved;
 use crate::config;
-use crate::error::{Error, Peer, Result};
+use crate::error::{Error, Peer, Refusal, Result};
 use crate::stage::{Desk, Staged, State};
 
 /// When the sender may ask again whether the upstream has come back.
@@ -58,12 +61,23 @@ pub struct Server {
     pub resolve: config::Resolve,
 }
 
+/// What an operator knows of where one resource stands at the upstream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Its type.
+    pub resource_type: String,
+    /// Its id there.
+    pub id: String,
+    /// Its version there, if known.
+    pub version: Option<String>,
+}
+
 /// How one attempt to tell the upstream ended.
 enum Told {
     /// Yes.
     Located(Vec<Located>),
-    /// No, and nothing of it stands there: the status and what the sender is told.
-    Refused(u16, Error),
+    /// No, and nothing of it stands there: what the sender is told.
+    Refused(Error),
     /// It was not told: the request never left, or the upstream says that it did not look at it.
     Untold(&'static str),
     /// It may have happened.
@@ -82,16 +96,57 @@ pub async fn unit(staged: Staged, upstream: &Upstream) -> Result<Answered> {
     }
 }
 
-/// Finds out what became of a unit that an earlier task left behind.
+/// Finds out what became of a unit that an earlier task left behind. If nothing of it stands there it is sent once more,
+/// where that can't do anything twice; with a `refusal`, because it would not be accepted today, it is taken back
+/// instead.
 ///
 /// # Errors
 /// An outage of the store. What the upstream does is in [`Resolved`].
-pub async fn leftover(staged: Staged, upstream: &Upstream) -> Result<Resolved> {
+pub async fn leftover(staged: Staged, refusal: Option<&Error>, upstream: &Upstream) -> Result<Resolved> {
     match upstream {
         // The settings name no upstream any more: an operator must say what became of it.
         Upstream::Nowhere => Ok(Resolved::Open),
-        Upstream::Server(server) => server.resolve(staged).await,
+        Upstream::Server(server) => server.resolve(staged, refusal.is_none()).await,
     }
+}
+
+/// Tells the upstream a parked unit, on the word of an operator that it does not have it.
+///
+/// # Errors
+/// An outage of the store.
+pub async fn parked(staged: Staged, upstream: &Upstream) -> Result<Resolved> {
+    match upstream {
+        Upstream::Nowhere => Ok(Resolved::Open),
+        Upstream::Server(server) => server.tell_parked(staged).await,
+    }
+}
+
+/// Takes an operator's word that the upstream has a unit, and where.
+///
+/// # Errors
+/// 422 if these can't be the unit's resources, in its order.
+pub fn found(staged: Staged, found: &[Found]) -> Result<Answered> {
+    let resources = staged.permitted().checked().normalized().resources();
+    let no = || {
+        let text =
+            "the place of each resource of the unit, in its order: [type]/[id] or [type]/[id]/_history/[version]";
+        Error::refusal(Refusal::Invalid, "parked.places", text)
+    };
+    if found.len() != resources.len() {
+        return Err(no());
+    }
+    let mut upstream = Vec::with_capacity(found.len());
+    for (at, (found, resource)) in found.iter().zip(resources).enumerate() {
+        let asked = request::ask(&staged, resource, at);
+        let other = matches!(&asked, Ask::Put { id, .. } if *id != found.id);
+        if other || *found.resource_type != **resource.resource_type() || !is_id(&found.id) {
+            return Err(no());
+        }
+        let created = matches!(asked, Ask::Post { .. }) || staged.client_id(at).is_some();
+        let status = if created { 201 } else { 200 };
+        upstream.push(Located { status, id: found.id.clone(), version: found.version.clone(), last_modified: None });
+    }
+    Ok(Answered { staged, upstream: Some(upstream) })
 }
 
 /// Without an upstream nothing is told to anyone.
@@ -104,19 +159,38 @@ impl Server {
         let body = request::of(&staged, self.resolve)?;
         // A crash from here on leaves a leftover of which it is not known whether it was sent.
         match self.client.tell(&body, &staged).await {
+            // A crash right here leaves a leftover that the upstream has: it is looked for, not sent.
             Told::Located(located) => Ok(Answered { staged, upstream: Some(located) }),
-            Told::Refused(status, error) => {
-                self.desk.take_back(staged, Some(status)).await?;
+            Told::Refused(error) => {
+                self.desk.take_back(staged).await?;
                 Err(error)
             }
             Told::Untold(why) => {
-                self.desk.take_back(staged, None).await?;
+                self.desk.take_back(staged).await?;
                 Err(Error::outage(Peer::Upstream, RETRY_AFTER, why))
             }
             Told::Silent(why) => {
-                self.desk.mark(&mut staged, State::Unknown).await?;
+                self.desk.mark(&mut staged, State::Unknown, None).await?;
                 Err(Error::outage(Peer::UpstreamSilent, RETRY_AFTER, why))
             }
+        }
+    }
+
+    async fn tell_parked(&self, mut staged: Staged) -> Result<Resolved> {
+        let body = request::of(&staged, self.resolve)?;
+        // No longer parked before it is sent: a crash from here on leaves a leftover that may have been sent.
+        self.desk.mark(&mut staged, State::Unknown, None).await?;
+        match self.client.tell(&body, &staged).await {
+            Told::Located(located) => Ok(Resolved::Answered(Box::new(Answered { staged, upstream: Some(located) }))),
+            Told::Refused(_) => {
+                self.desk.take_back(staged).await?;
+                Ok(Resolved::Refused)
+            }
+            Told::Untold(why) => {
+                self.desk.mark(&mut staged, State::Parked, Some(why)).await?;
+                Ok(Resolved::Open)
+            }
+            Told::Silent(_) => Ok(Resolved::Open),
         }
     }
 }

@@ -1,11 +1,11 @@
 //! What the upstream is asked.
 //!
 //! Takes: a staged unit. Gives: one request: a transaction Bundle to the base, or a POST or PUT of a resource. Never:
-//! changes a resource but by the id that it gets (`client-ids`), the operation's tag (`tag-probe`), and references to
-//! what came in the same stream, which has an id of ours; never what may be signed.
+//! changes a resource but by the id that it gets, the operation's tags (`tag-probe`), and references to what came in the
+//! same stream, which has an id of ours; never what may be signed.
 
 use bytes::Bytes;
-use sluice_fhir::bundle::{Index, Target};
+use sluice_fhir::bundle::Index;
 use sluice_fhir::canonical;
 use sluice_fhir::edit::Edits;
 use sluice_fhir::reference;
@@ -17,8 +17,11 @@ use crate::ingest::unit::{Interaction, Shape};
 use crate::normalize::{Normalized, Resource};
 use crate::stage::{Staged, carried};
 
-/// The system of the tag that a unit is searched for by.
-pub(super) const TAG_SYSTEM: &str = "https://sluice.dev/fhir/operation";
+/// The system of the tag that a unit is searched for by: the operation's id.
+pub(super) const OPERATION: &str = "https://sluice.dev/fhir/operation";
+
+/// The system of the tag that says which resource of its operation one is: its number, from 0.
+pub(super) const ENTRY: &str = "https://sluice.dev/fhir/entry";
 
 /// One HTTP request.
 pub(super) struct Request {
@@ -136,14 +139,12 @@ fn told(staged: &Staged, unit: &Normalized, index: &Index, at: usize, tag: Optio
         }
     }
     if let Some(operation) = tag {
-        tagged(root, operation, &mut edits);
+        tagged(root, operation, at, &mut edits);
     }
     if let Some(neighbours) = unit.neighbours() {
         for node in reference::all(root) {
             let Some(text) = node.as_str() else { continue };
-            if let Target::Absolute(url) = index.resolve(&text, at)
-                && let Some(neighbour) = neighbours.find(url)
-            {
+            if let Some(neighbour) = neighbours.meant(&text, index.resolve(&text, at)) {
                 edits.set_str(node, &format!("{}/{}", neighbour.resource_type, neighbour.id));
             }
         }
@@ -151,12 +152,15 @@ fn told(staged: &Staged, unit: &Normalized, index: &Index, at: usize, tag: Optio
     edits.apply(tree)
 }
 
-fn tagged(root: Node<'_>, operation: &str, edits: &mut Edits) {
-    let tag = format!(r#"{{"system":"{TAG_SYSTEM}","code":"{operation}"}}"#);
+fn tagged(root: Node<'_>, operation: &str, at: usize, edits: &mut Edits) {
+    let tags = [
+        format!(r#"{{"system":"{OPERATION}","code":"{operation}"}}"#),
+        format!(r#"{{"system":"{ENTRY}","code":"{at}"}}"#),
+    ];
     let meta = root.member("meta").filter(|it| it.kind() == Kind::Object);
     match (meta, meta.and_then(|it| it.member("tag")).filter(|it| it.kind() == Kind::Array)) {
-        (_, Some(tags)) => edits.append_item(tags, tag.into_bytes()),
-        (Some(meta), None) => edits.insert_member(meta, "tag", format!("[{tag}]").into_bytes()),
-        (None, None) => edits.insert_member(root, "meta", format!(r#"{{"tag":[{tag}]}}"#).into_bytes()),
+        (_, Some(array)) => tags.into_iter().for_each(|tag| edits.append_item(array, tag.into_bytes())),
+        (Some(meta), None) => edits.insert_member(meta, "tag", format!("[{}]", tags.join(","))),
+        (None, None) => edits.insert_member(root, "meta", format!(r#"{{"tag":[{}]}}"#, tags.join(","))),
     }
 }

@@ -3,28 +3,35 @@
 //! Takes: a staged unit that may have been sent. Gives: the upstream's yes or no, found out late, or that it is still
 //! open. Never: sends again what could happen twice or undo what came after it.
 //!
-//! `client-ids`: who creates under a random id of ours is us alone. If one of them stands, all of the unit happened;
-//! if none stands, sending again is harmless, since the late one and the new one write the same under the same ids. A
-//! unit with nothing of that kind is sent again only if the search of a conditional create finds what it makes; a PUT
-//! under the sender's id is not, unless what stands there is what was sent (done) or nothing stands there.
-//! `tag-probe`: every resource carries the operation's tag; all found is a yes. `park`: an operator decides.
+//! `client-ids`: who creates under a random id of ours is us alone. If one of them stands, all of the unit happened, and
+//! nothing is sent again: what somebody has changed since is recorded without a version. If none stands, and nothing
+//! stands where the unit would write, sending again is harmless: the late one and the new one write the same under the
+//! same ids. A unit that writes over what stands there (a PUT under the sender's id) is not sent again; it is taken for
+//! done if what stands there is what was sent, and parked otherwise.
+//! `tag-probe`: every resource carries the operation's tag; if one is found, all of the unit happened.
+//! `park`: an operator decides.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 
-use bytes::Bytes;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode, header};
 use sluice_fhir::canonical;
 use sluice_fhir::tree::{Limits, Node, Tree};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use super::answer::etag;
 use super::client::Failed;
-use super::request::{self, Ask, TAG_SYSTEM};
+use super::request::{self, Ask, ENTRY, OPERATION};
 use super::{Answered, Located, Server, Told};
 use crate::config::Resolve;
 use crate::error::Result;
 use crate::ingest::unit::Shape;
 use crate::normalize::Resource;
 use crate::stage::{Staged, State};
+
+/// Pages of one search that are read at most.
+const PAGES_MAX: usize = 64;
 
 /// What was found out.
 #[derive(Debug)]
@@ -33,8 +40,20 @@ pub enum Resolved {
     Answered(Box<Answered>),
     /// It is not known yet, or an operator is asked.
     Open,
-    /// The upstream has refused it; nothing of it is left.
+    /// The upstream has refused it, or it may not be sent any more; nothing of it is left.
     Refused,
+}
+
+/// What a look at the upstream says of a unit.
+enum Finding {
+    /// All of it happened.
+    Done(Vec<Located>),
+    /// Nothing of it stands there, and sending it can't do anything twice.
+    NotThere,
+    /// It can't be told, or could do harm: an operator is asked.
+    Ask(&'static str),
+    /// It can't be told now.
+    Later(&'static str),
 }
 
 /// What a look at the upstream says of one resource.
@@ -43,153 +62,234 @@ enum Seen {
     Ours(Located),
     /// Nothing stands there.
     Nothing,
-    /// Something else stands there, or it can't be told.
+    /// Something else stands there.
     Other,
 }
 
 impl Server {
-    pub(super) async fn resolve(&self, mut staged: Staged) -> Result<Resolved> {
-        let found = match self.resolve {
-            Resolve::Park => Told::Untold("the settings ask an operator"),
-            Resolve::TagProbe => self.tagged(&staged).await,
-            Resolve::ClientIds => self.ours(&staged).await,
-        };
-        match found {
-            Told::Located(located) => Ok(Resolved::Answered(Box::new(Answered { staged, upstream: Some(located) }))),
-            Told::Refused(status, _) => {
-                self.desk.take_back(staged, Some(status)).await?;
+    pub(super) async fn resolve(&self, mut staged: Staged, may_send: bool) -> Result<Resolved> {
+        match self.look(&staged).await {
+            // A crash right here leaves the leftover, and the next look finds the same.
+            Finding::Done(located) => Ok(Resolved::Answered(Box::new(Answered { staged, upstream: Some(located) }))),
+            Finding::NotThere if may_send => self.tell_again(staged).await,
+            Finding::NotThere if self.is_over(&staged) => {
+                self.desk.take_back(staged).await?;
                 Ok(Resolved::Refused)
             }
-            Told::Silent(why) => {
-                tracing::info!(operation = %staged.operation(), why, "a unit at the upstream is still unresolved");
-                self.desk.mark(&mut staged, State::Unknown).await?;
-                Ok(Resolved::Open)
-            }
-            Told::Untold(why) => {
+            Finding::NotThere => self.open(staged, "it would be refused today, and may still arrive").await,
+            Finding::Later(why) => self.open(staged, why).await,
+            Finding::Ask(why) => {
                 tracing::warn!(operation = %staged.operation(), why, "a unit is parked: an operator decides");
-                self.desk.mark(&mut staged, State::Parked).await?;
+                self.desk.mark(&mut staged, State::Parked, Some(why)).await?;
                 Ok(Resolved::Open)
             }
         }
     }
 
-    /// By the operation's tag. [`Told::Untold`] asks an operator.
-    async fn tagged(&self, staged: &Staged) -> Told {
+    /// Sends once more what did not arrive, or will write the same under the same ids if it still does.
+    async fn tell_again(&self, staged: Staged) -> Result<Resolved> {
+        let request = request::of(&staged, self.resolve)?;
+        // A crash from here on leaves the leftover as it was: it is looked for again.
+        match self.client.tell(&request, &staged).await {
+            Told::Located(located) => Ok(Resolved::Answered(Box::new(Answered { staged, upstream: Some(located) }))),
+            // It may be refused because the first one has arrived meanwhile.
+            Told::Refused(_) if self.is_over(&staged) && matches!(self.look(&staged).await, Finding::NotThere) => {
+                self.desk.take_back(staged).await?;
+                Ok(Resolved::Refused)
+            }
+            Told::Refused(_) => self.open(staged, "it was refused, and the first one may still arrive").await,
+            Told::Untold(why) | Told::Silent(why) => self.open(staged, why).await,
+        }
+    }
+
+    async fn open(&self, mut staged: Staged, why: &'static str) -> Result<Resolved> {
+        tracing::info!(operation = %staged.operation(), why, "a unit at the upstream is still unresolved");
+        self.desk.mark(&mut staged, State::Unknown, None).await?;
+        Ok(Resolved::Open)
+    }
+
+    /// Whether nobody can still be at work on what was sent, as far as time tells.
+    fn is_over(&self, staged: &Staged) -> bool {
+        staged.age() > self.client.timeout().saturating_mul(2)
+    }
+
+    async fn look(&self, staged: &Staged) -> Finding {
+        let found = match self.resolve {
+            Resolve::Park => Ok(Finding::Ask("the settings ask an operator")),
+            Resolve::TagProbe => self.by_tag(staged).await,
+            Resolve::ClientIds => self.by_id(staged).await,
+        };
+        found.unwrap_or_else(Finding::Later)
+    }
+
+    /// By the operation's tag.
+    async fn by_tag(&self, staged: &Staged) -> Result<Finding, &'static str> {
         let unit = staged.permitted().checked().normalized();
         if unit.shape() == Shape::Sealed {
-            return Told::Untold("what may be signed carries no tag");
+            return Ok(Finding::Ask("what may be signed carries no tag"));
         }
         let mut types: Vec<&str> = unit.resources().iter().map(|it| &**it.resource_type()).collect();
         types.sort_unstable();
         types.dedup();
-        let mut found: Vec<(String, String, Located, [u8; 32])> = Vec::new();
+        // Type, the numbers that it is tagged with, and where it stands.
+        let mut found: Vec<(&str, Vec<String>, Located)> = Vec::new();
         for resource_type in types {
-            let path = format!(
-                "{resource_type}?_tag={}%7C{}&_count={}",
-                TAG_SYSTEM.replace(':', "%3A").replace('/', "%2F"),
-                staged.operation(),
-                unit.resources().len() + 1
-            );
-            let bundle = match self.client.read(path).await {
-                Ok((StatusCode::OK, _, body)) => Tree::parse(body, &Limits::default()).ok(),
-                Ok(_) | Err(Failed::Unsent(_) | Failed::Silent(_)) => None,
-            };
-            let Some(bundle) = bundle else { return Told::Silent("the search by tag was not answered") };
-            for resource in bundle.root().find(&["entry", "resource"]) {
-                let Some(located) = stands(resource, None) else { continue };
-                if text(resource, "resourceType").as_deref() != Some(resource_type) {
-                    continue;
+            let tag = encoded(&format!("{OPERATION}|{}", staged.operation()));
+            let path = format!("{resource_type}?_tag={tag}&_count={}", unit.resources().len() + 1);
+            for tree in self.search(path).await? {
+                for resource in matches(&tree, resource_type) {
+                    let numbers =
+                        resource.find(&["meta", "tag"]).filter(|it| text(*it, "system").as_deref() == Some(ENTRY));
+                    let numbers = numbers.filter_map(|it| text(it, "code")).collect();
+                    found.extend(stands(resource, None).map(|it| (resource_type, numbers, it)));
                 }
-                found.push((resource_type.to_owned(), located.id.clone(), located, evidence(resource, staged)));
             }
         }
         if found.is_empty() {
-            // Whoever has the request may still be at work on it.
-            return if staged.age() > self.client.timeout().saturating_mul(2) {
-                Told::Untold("nothing with the operation's tag is found")
+            // Whoever has the request may still be at work on it, or its index.
+            return if self.is_over(staged) {
+                Ok(Finding::Ask("nothing with the operation's tag is found"))
             } else {
-                Told::Silent("nothing with the operation's tag is found yet")
+                Err("nothing with the operation's tag is found yet")
             };
         }
-        // Which is which: by id where the sender gave one, else by content, else in the order found, by type.
         let mut located = Vec::with_capacity(unit.resources().len());
         for (at, resource) in unit.resources().iter().enumerate() {
-            let asked = match request::ask(staged, resource, at) {
-                Ask::Put { id, .. } => Some(id),
-                Ask::Post { .. } => None,
+            let number = at.to_string();
+            let alike = found.iter().filter(|it| it.0 == &**resource.resource_type() && it.1.contains(&number));
+            let here = match request::ask(staged, resource, at) {
+                Ask::Put { id, .. } => match alike.map(|it| &it.2).find(|it| it.id == id) {
+                    Some(here) => Some(here.clone()),
+                    // It was there, and somebody has written over it since.
+                    None => Some(changed_since(id)),
+                },
+                Ask::Post { if_none_exist } => match (only(alike.map(|it| it.2.clone())), if_none_exist) {
+                    (Some(here), _) => Some(here),
+                    // It has found its resource and written nothing, so nothing is tagged.
+                    (None, Some(query)) => self.conditional(resource, query, unit.context().received_at).await?,
+                    (None, None) => None,
+                },
             };
-            let same_type = |it: &(String, String, Located, [u8; 32])| *it.0 == **resource.resource_type();
-            let place = match &asked {
-                Some(id) => found.iter().position(|it| same_type(it) && it.1 == *id),
-                None => found
-                    .iter()
-                    .position(|it| same_type(it) && it.3 == resource.digest().0)
-                    .or_else(|| only(found.iter().enumerate().filter(|(_, it)| same_type(it)).map(|(place, _)| place))),
+            let Some(here) = here else {
+                return Ok(Finding::Ask("not everything with the operation's tag can be told apart"));
             };
-            let Some(place) = place else {
-                return Told::Untold("not everything with the operation's tag can be told apart");
-            };
-            located.push(found.swap_remove(place).2);
+            located.push(here);
         }
-        Told::Located(located)
+        Ok(Finding::Done(located))
     }
 
-    /// By ids of ours. [`Told::Untold`] asks an operator.
-    async fn ours(&self, staged: &Staged) -> Told {
+    /// By ids of ours.
+    async fn by_id(&self, staged: &Staged) -> Result<Finding, &'static str> {
         let unit = staged.permitted().checked().normalized();
         let mut seen = Vec::with_capacity(unit.resources().len());
-        let mut anchored = false;
+        let mut happened = false;
         for (at, resource) in unit.resources().iter().enumerate() {
-            match request::ask(staged, resource, at) {
+            let ask = request::ask(staged, resource, at);
+            let found = match &ask {
                 Ask::Put { id, .. } => {
-                    let mine = staged.client_id(at).is_some();
-                    match self.look(resource, &id, mine).await {
-                        Err(why) => return Told::Silent(why),
-                        Ok(found) => {
-                            anchored |= mine && matches!(found, Seen::Ours(_));
-                            seen.push(Some(found));
-                        }
-                    }
+                    let ours = staged.client_id(at).is_some();
+                    let found = self.stands_at(resource, id, ours).await?;
+                    happened |= ours && matches!(found, Seen::Ours(_));
+                    found
                 }
-                Ask::Post { if_none_exist: Some(query) } if finds_itself(resource, query) => seen.push(None),
-                Ask::Post { .. } => return Told::Untold("a create that could happen twice"),
+                Ask::Post { if_none_exist: Some(query) } if finds_itself(resource, query) => self
+                    .conditional(resource, query, unit.context().received_at)
+                    .await?
+                    .map_or(Seen::Nothing, Seen::Ours),
+                Ask::Post { .. } => return Ok(Finding::Ask("a create that could happen twice")),
+            };
+            seen.push((ask, found));
+        }
+        let anchored = (0..seen.len()).any(|at| staged.client_id(at).is_some());
+        let all = seen.iter().all(|(_, it)| matches!(it, Seen::Ours(_)));
+        // Without an id of ours in it, what stands everywhere as it was sent is as good as done.
+        if happened || (all && !anchored) {
+            let located = seen.into_iter().map(|(ask, found)| match (found, ask) {
+                (Seen::Ours(located), _) => Some(located),
+                (Seen::Nothing | Seen::Other, Ask::Put { id, .. }) => Some(changed_since(id)),
+                (Seen::Nothing | Seen::Other, Ask::Post { .. }) => None,
+            });
+            let located: Option<Vec<Located>> = located.collect();
+            return Ok(located.map_or(Finding::Ask("not all of it can be told apart"), Finding::Done));
+        }
+        // A conditional create that finds its resource writes nothing, however often it is sent.
+        let harmless = seen.iter().all(|(ask, it)| matches!((ask, it), (_, Seen::Nothing) | (Ask::Post { .. }, _)));
+        Ok(if harmless { Finding::NotThere } else { Finding::Ask("something stands where the unit would write") })
+    }
+
+    async fn stands_at(&self, resource: &Resource, id: &str, ours: bool) -> Result<Seen, &'static str> {
+        let (status, headers, tree) = self.read(format!("{}/{id}", resource.resource_type())).await?;
+        match status {
+            StatusCode::NOT_FOUND => Ok(Seen::Nothing),
+            StatusCode::OK => {
+                let tree = tree.ok_or("what stands there is not JSON")?;
+                let version = headers.get(header::ETAG).and_then(|it| it.to_str().ok()).and_then(etag);
+                let Some(located) = stands(tree.root(), version) else { return Ok(Seen::Other) };
+                // Under a random id of ours nobody else creates; under the sender's own id the content tells.
+                let same = ours || canonical::evidence_digest(tree.root()) == resource.digest();
+                Ok(if same && located.id == id { Seen::Ours(located) } else { Seen::Other })
             }
-        }
-        let all = seen.iter().all(|it| matches!(it, Some(Seen::Ours(_))));
-        let none = seen.iter().all(|it| matches!(it, Some(Seen::Nothing) | None));
-        if all {
-            let located =
-                seen.into_iter().flatten().filter_map(|it| if let Seen::Ours(it) = it { Some(it) } else { None });
-            return Told::Located(located.collect());
-        }
-        // Nothing of it stands there, or what does is written again as it is: once more, under the same ids.
-        let harmless = none || (anchored && !seen.iter().any(|it| matches!(it, Some(Seen::Other))));
-        if !harmless {
-            return Told::Untold("another version stands where the unit would write");
-        }
-        let Ok(request) = request::of(staged, self.resolve) else { return Told::Untold("it can't be written") };
-        match self.client.tell(&request, staged).await {
-            Told::Untold(why) => Told::Silent(why),
-            told => told,
+            // It was there, and somebody has deleted it.
+            StatusCode::GONE if ours => Ok(Seen::Ours(changed_since(id.to_owned()))),
+            StatusCode::GONE => Ok(Seen::Other),
+            _ => Err("the look at the upstream was not answered"),
         }
     }
 
-    async fn look(&self, resource: &Resource, id: &str, mine: bool) -> Result<Seen, &'static str> {
-        match self.client.read(format!("{}/{id}", resource.resource_type())).await {
-            Ok((StatusCode::NOT_FOUND, ..)) => Ok(Seen::Nothing),
-            Ok((StatusCode::OK, headers, body)) => {
-                let tree = Tree::parse(body, &Limits::default()).map_err(|_| "what stands there is not JSON")?;
-                let version = headers.get(http::header::ETAG).and_then(|it| it.to_str().ok()).and_then(etag);
-                let Some(located) = stands(tree.root(), version) else { return Ok(Seen::Other) };
-                // Under a random id of ours nobody else creates; under the sender's own id the content tells.
-                let same = mine || canonical::evidence_digest(tree.root()) == resource.digest();
-                Ok(if same && located.id == id { Seen::Ours(located) } else { Seen::Other })
+    /// The one resource that a conditional create finds; none if there is none, or several.
+    async fn conditional(
+        &self,
+        resource: &Resource,
+        query: &str,
+        received_at: OffsetDateTime,
+    ) -> Result<Option<Located>, &'static str> {
+        let resource_type = &**resource.resource_type();
+        let pages = self.search(format!("{resource_type}?{}", encoded(query))).await?;
+        let found = pages.iter().flat_map(|tree| matches(tree, resource_type)).filter_map(|it| {
+            let located = stands(it, None)?;
+            // What stands there in its first version was created by this unit, or found by it: the content tells, or the
+            // time, where the upstream has rewritten references.
+            let ours = located.status == 201
+                && (canonical::evidence_digest(it) == resource.digest() || is_since(&located, received_at));
+            Some(Located { status: if ours { 201 } else { 200 }, ..located })
+        });
+        Ok(only(found))
+    }
+
+    /// All pages of a search.
+    async fn search(&self, path: String) -> Result<Vec<Tree>, &'static str> {
+        let mut next = Some(path);
+        let mut pages = Vec::new();
+        while let Some(path) = next {
+            let (StatusCode::OK, _, Some(tree)) = self.read(path).await? else {
+                return Err("a search was not answered");
+            };
+            let link = tree.root().find(&["link"]).find(|it| text(*it, "relation").as_deref() == Some("next"));
+            next = match link.and_then(|it| text(it, "url")) {
+                Some(url) => Some(self.client.below_base(&url).ok_or("a search goes on somewhere else")?.to_owned()),
+                None => None,
+            };
+            pages.push(tree);
+            if pages.len() == PAGES_MAX {
+                return Err("a search has no end");
             }
-            Ok((StatusCode::GONE, ..)) => Ok(Seen::Other),
-            Ok(_) => Err("the look at the upstream was not answered"),
+        }
+        Ok(pages)
+    }
+
+    async fn read(&self, path: String) -> Result<(StatusCode, HeaderMap, Option<Tree>), &'static str> {
+        match self.client.read(path).await {
+            Ok((status, headers, body)) => Ok((status, headers, Tree::parse(body, &Limits::default()).ok())),
             Err(Failed::Unsent(why) | Failed::Silent(why)) => Err(why),
         }
     }
+}
+
+/// The resources of a type that a page of a search holds.
+fn matches<'a>(page: &'a Tree, resource_type: &str) -> impl Iterator<Item = Node<'a>> {
+    page.root()
+        .find(&["entry", "resource"])
+        .filter(move |it| text(*it, "resourceType").as_deref() == Some(resource_type))
 }
 
 /// Where a resource that was read stands; by version 1 it was created.
@@ -200,20 +300,15 @@ fn stands(resource: Node<'_>, version: Option<String>) -> Option<Located> {
     Some(Located { status, id: text(resource, "id")?, version, last_modified: meta("lastUpdated") })
 }
 
-/// The evidence digest of what the upstream has, without the operation's tag.
-fn evidence(resource: Node<'_>, staged: &Staged) -> [u8; 32] {
-    let untagged = || -> Option<[u8; 32]> {
-        let tree = Tree::parse(Bytes::copy_from_slice(resource.raw()), &Limits::default()).ok()?;
-        let mut edits = sluice_fhir::edit::Edits::new(&tree);
-        let operation = staged.operation().to_string();
-        let tags: Vec<Node<'_>> = tree.root().find(&["meta", "tag"]).collect();
-        let ours = tags.iter().find(|it| text(**it, "code").as_deref() == Some(&operation))?;
-        let alone = tags.len() == 1;
-        edits.remove(if alone { ours.parent().filter(|it| it.parent().is_some()).unwrap_or(*ours) } else { *ours });
-        let tree = Tree::parse(edits.apply(&tree), &Limits::default()).ok()?;
-        Some(canonical::evidence_digest(tree.root()).0)
-    };
-    untagged().unwrap_or_default()
+/// Whether it was written since then, by the upstream's clock.
+fn is_since(located: &Located, then: OffsetDateTime) -> bool {
+    let written = located.last_modified.as_deref().and_then(|it| OffsetDateTime::parse(it, &Rfc3339).ok());
+    written.is_some_and(|written| written >= then)
+}
+
+/// Where a resource stood that somebody has changed since: in which version is not known any more.
+fn changed_since(id: String) -> Located {
+    Located { status: 200, id, version: None, last_modified: None }
 }
 
 /// Whether the resource carries the identifier that its conditional create searches for, so that a second one finds the
@@ -229,11 +324,43 @@ fn finds_itself(resource: &Resource, query: &str) -> bool {
         .any(|it| text(it, "system").as_deref() == Some(system) && text(it, "value").as_deref() == Some(value))
 }
 
-fn only(mut places: impl Iterator<Item = usize>) -> Option<usize> {
-    let first = places.next()?;
-    places.next().is_none().then_some(first)
+/// A query as it may stand in a URL (RFC 3986 §3.4); what is encoded already stays.
+fn encoded(query: &str) -> String {
+    let mut url = String::with_capacity(query.len());
+    for byte in query.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~!$&'()*,;=:@/?%".contains(&byte) {
+            url.push(char::from(byte));
+        } else {
+            // Writing to a String does not fail.
+            let _ = write!(url, "%{byte:02X}");
+        }
+    }
+    url
+}
+
+fn only<T>(mut found: impl Iterator<Item = T>) -> Option<T> {
+    let first = found.next()?;
+    found.next().is_none().then_some(first)
 }
 
 fn text(node: Node<'_>, name: &str) -> Option<String> {
     node.member(name).and_then(Node::as_str).map(Cow::into_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_is_fit_for_a_url() {
+        assert_eq!(encoded("identifier=urn:a|7 8"), "identifier=urn:a%7C7%208");
+        assert_eq!(encoded("identifier=http://a%7Cé"), "identifier=http://a%7C%C3%A9");
+    }
+
+    #[test]
+    fn of_several_none_is_the_only_one() {
+        assert_eq!(only([1].into_iter()), Some(1));
+        assert_eq!(only([1, 2].into_iter()), None);
+        assert_eq!(only(std::iter::empty::<u8>()), None);
+    }
 }

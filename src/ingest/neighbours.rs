@@ -7,6 +7,8 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 
+use sluice_fhir::bundle::{Reason, Target};
+
 /// The entries that can be referred to by a `fullUrl` that is not their final address (`urn:uuid:…`).
 #[derive(Debug, Default)]
 pub struct Neighbours {
@@ -55,6 +57,14 @@ impl Neighbours {
                 id: uuid::Uuid::from_u128(*id),
             }),
             Slot::Several => None,
+        }
+    }
+
+    /// What a reference means that leads out of its unit to `target`.
+    pub fn meant(&self, reference: &str, target: Target<'_>) -> Option<Neighbour<'_>> {
+        match target {
+            Target::Absolute(_) | Target::Unresolvable(Reason::UnknownUrn) => self.find(reference),
+            _ => None,
         }
     }
 

@@ -20,6 +20,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use sluice_fhir::bundle;
 use sluice_fhir::canonical::{self, Digest};
 use sluice_fhir::outcome::{Issue, Severity};
@@ -57,7 +58,7 @@ pub struct Resource {
 }
 
 /// What the mappings changed in a unit.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Provenance {
     /// Id and version of each mapping that changed something, in the order applied.
     pub mappings: Vec<(String, String)>,
@@ -72,6 +73,14 @@ pub struct Provenance {
 pub fn unit(received: Received, mappings: &Mappings) -> Result<Normalized> {
     let (context, shape, entries, neighbours) = received.into_parts();
     of_parts(context, shape, entries, neighbours, mappings)
+}
+
+/// A unit that was normalized before it was staged: no mapping is applied again, and what they changed then is known.
+///
+/// # Errors
+/// 400 for what this version does not take for FHIR R4.
+pub fn again(received: Received, provenance: Option<Provenance>) -> Result<Normalized> {
+    Ok(Normalized { provenance, ..unit(received, &Mappings::default())? })
 }
 
 fn of_parts(

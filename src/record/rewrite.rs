@@ -56,11 +56,10 @@ pub(super) async fn unit(
                         found => Some(found?),
                     }
                 }
-                Target::Absolute(url) => unit
+                outside => unit
                     .neighbours()
-                    .and_then(|it| it.find(url))
+                    .and_then(|it| it.meant(&text, outside))
                     .map(|neighbour| format!("{}/{}", neighbour.resource_type, neighbour.id)),
-                _ => None,
             };
             if let Some(becomes) = becomes.filter(|becomes| *becomes != *text) {
                 edits.set_str(node, &becomes);

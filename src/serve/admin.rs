@@ -1,4 +1,4 @@
-//! The admin port: `/livez`, `/readyz`, `/startupz`, `/metrics`.
+//! The admin port: `/livez`, `/readyz`, `/startupz`, `/metrics`. (`/parked` is a face of its own.)
 //!
 //! Takes: GET requests. Gives: how the process is, for probes and for Prometheus. Never: anything of a record.
 

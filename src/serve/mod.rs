@@ -12,6 +12,7 @@ pub mod log;
 pub mod receipts;
 pub mod metadata;
 mod outlet;
+pub mod parked;
 pub mod respond;
 pub mod settle;
 mod stream;
@@ -182,6 +183,7 @@ impl Server {
         // A listener of its own knows no callers, so it shows what is public only.
         let log_callers = if log_tcp.is_some() { Arc::default() } else { Arc::clone(&callers) };
         let log_face = Arc::new(log::Face { log: Arc::clone(&log), callers: log_callers, tenant });
+        let parked = parked::Face { gateway: Arc::clone(&gateway) };
         let receipts = receipts::Face { gateway: Arc::clone(&gateway), log, callers: Arc::clone(&callers) };
         let events = events::Face::new(
             feed,
@@ -217,10 +219,15 @@ impl Server {
         let service = layered(Arc::new(faces), limits.concurrency_max, Arc::clone(&observer));
         let listener = Listener { tcp: fhir_tcp, tls, callers, limits: connection };
         tasks.spawn(listen::serve(listener, service, draining.clone()));
-        let for_admin = Arc::clone(&observer);
+        let (for_admin, parked) = (Arc::clone(&observer), Arc::new(parked));
         let service = tower::service_fn(move |request: Request<Incoming>| {
-            let reply = admin::answer(&for_admin, &request);
-            async move { Ok::<_, Infallible>(reply) }
+            let (observer, parked) = (Arc::clone(&for_admin), Arc::clone(&parked));
+            async move {
+                Ok::<_, Infallible>(match request.uri().path() {
+                    path if path == "/parked" || path.starts_with("/parked/") => parked.answer(&request).await,
+                    _ => admin::answer(&observer, &request),
+                })
+            }
         });
         let listener = Listener { tcp: admin_tcp, tls: None, callers: Arc::default(), limits: connection };
         tasks.spawn(listen::serve(listener, service, draining.clone()));

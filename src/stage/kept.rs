@@ -3,12 +3,12 @@
 //! Takes: a permitted unit. Gives: bytes from which the way in can be gone again after a crash, and what was received,
 //! back from them. Never: loses a byte of a resource; keeps it in the clear: the caller seals it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use sluice_fhir::bundle::Target;
 use sluice_fhir::reference;
 use sluice_fhir::tree::{self, Node, Position, Tree};
 use time::OffsetDateTime;
@@ -16,7 +16,7 @@ use time::OffsetDateTime;
 use crate::error::{Error, Result};
 use crate::ingest::neighbours::Neighbours;
 use crate::ingest::unit::{Caller, Context, Entry, Interaction, Place, Prefer, Received, Shape};
-use crate::normalize::Normalized;
+use crate::normalize::{Normalized, Provenance};
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct Kept {
@@ -34,6 +34,8 @@ pub(super) struct Kept {
     neighbours: Vec<(String, String, u128)>,
     /// The ids that are ours to choose; none where the upstream chooses.
     pub(super) ids: Vec<Option<String>>,
+    /// What the mappings changed.
+    pub(super) provenance: Option<Provenance>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -93,6 +95,7 @@ impl Kept {
             entries,
             neighbours: meant(unit),
             ids,
+            provenance: unit.provenance().cloned(),
         })
     }
 
@@ -102,6 +105,20 @@ impl Kept {
 
     pub(super) fn decode(plain: &[u8]) -> Result<Self> {
         serde_json::from_slice(plain).map_err(|_| broken())
+    }
+
+    /// The institution that sent it.
+    pub(super) fn sender(&self) -> &str {
+        &self.institution
+    }
+
+    /// How many resources of each type it holds.
+    pub(super) fn types(&self) -> BTreeMap<String, usize> {
+        let mut types = BTreeMap::new();
+        for entry in &self.entries {
+            *types.entry(entry.resource_type.clone()).or_default() += 1;
+        }
+        types
     }
 
     /// The unit as it was received, but for the mappings, which have been applied.
@@ -164,8 +181,8 @@ fn meant(unit: &Normalized) -> Vec<(String, String, u128)> {
     for (at, resource) in unit.resources().iter().enumerate() {
         names.extend(resource.full_url().map(ToString::to_string));
         for text in reference::all(resource.tree().root()).filter_map(Node::as_str) {
-            if let Target::Absolute(url) = index.resolve(&text, at) {
-                names.push(url.to_owned());
+            if neighbours.meant(&text, index.resolve(&text, at)).is_some() {
+                names.push(text.into_owned());
             }
         }
     }

@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::house::{House, first_issue, lines, serve, sluice};
 
-const COMMANDS: [&[&str]; 14] = [
+const COMMANDS: [&[&str]; 20] = [
     &[],
     &["serve"],
     &["demo"],
@@ -24,6 +24,12 @@ const COMMANDS: [&[&str]; 14] = [
     &["keys", "create"],
     &["keys", "tls"],
     &["package", "build"],
+    &["parked"],
+    &["parked", "list"],
+    &["parked", "look"],
+    &["parked", "send"],
+    &["parked", "drop"],
+    &["parked", "found"],
 ];
 
 #[test]

@@ -5,14 +5,17 @@ use std::sync::Arc;
 use sluice::anchor::Log;
 use sluice::config::Config;
 use sluice::error::{Error, Result};
+use sluice::forward::{Server, Upstream};
 use sluice::gateway::Gateway;
 use sluice::ingest::unit::{Caller, Context, Prefer};
-use sluice::ingest::units::{self, Units};
+use sluice::ingest::units::{self, Pass, Units};
 use sluice::keys::Keys;
 use sluice::ledger::Embedded;
 use sluice::observe::Observer;
-use sluice::record::Answer;
+use sluice::record::{Answer, Recorder};
 use sluice::serve::build::{Built, build};
+use sluice::stage::{Desk, Stage};
+use sluice::store::Store;
 use sluice::store::spool::Spools;
 
 /// The gateway and its folder, which goes with it.
@@ -73,6 +76,39 @@ impl Rig {
         Self::open(folder).await
     }
 
+    /// The same with these sections of settings besides.
+    pub(crate) async fn restart_with(self, more: &str) -> Self {
+        let path = self.folder.path().join("sluice.toml");
+        let settings = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(path, format!("{settings}{more}")).unwrap();
+        self.restart().await
+    }
+
+    /// The same, with what admits over a store of the test's.
+    pub(crate) fn over(mut self, wrap: impl FnOnce(Arc<dyn Store>) -> Arc<dyn Store>) -> Self {
+        let Gateway { mappings, rules, door, stage, upstream, recorder, filer } =
+            Arc::into_inner(self.gateway).unwrap();
+        let store = wrap(Arc::clone(recorder.store()));
+        let (stage, upstream) = match (stage, upstream) {
+            (Stage::Desk(desk), Upstream::Server(server)) => {
+                let desk = Arc::new(Desk {
+                    store: Arc::clone(&store),
+                    vault: Arc::clone(&desk.vault),
+                    keys: Arc::clone(&desk.keys),
+                    client_ids: desk.client_ids,
+                    busy: desk.busy.clone(),
+                });
+                (Stage::Desk(Arc::clone(&desk)), Upstream::Server(Server { desk, ..server }))
+            }
+            others => others,
+        };
+        let (vault, keys) = (Arc::clone(recorder.vault()), Arc::clone(recorder.keys()));
+        let day = std::time::Duration::from_hours(24);
+        let recorder = Recorder::new(store, vault, keys, Arc::clone(recorder.tenant()), day);
+        self.gateway = Arc::new(Gateway { mappings, rules, door, stage, upstream, recorder, filer });
+        self
+    }
+
     async fn open(folder: tempfile::TempDir) -> Self {
         let path = folder.path().join("sluice.toml");
         let config = Config::load(&path).unwrap_or_else(|errors| panic!("{errors:?}"));
@@ -91,6 +127,30 @@ impl Rig {
 
     /// Admits a body as if it had been posted to the base.
     pub(crate) async fn admit(&self, body: &str) -> Result<Answer> {
+        match self.units(body)? {
+            Units::One(unit) => self.gateway.admit(*unit).await,
+            Units::Many(_) => Err(Error::defect("a transaction was meant")),
+        }
+    }
+
+    /// Admits a batch or a collection, one entry after the other, Patients first.
+    pub(crate) async fn admit_each(&self, body: &str) -> Result<Vec<Answer>> {
+        let Units::Many(stream) = self.units(body)? else { return Err(Error::defect("a batch was meant")) };
+        let mut received = Vec::new();
+        for pass in [Pass::Patients, Pass::Others] {
+            stream.each(pass, |_, unit| {
+                received.push(unit);
+                Ok(())
+            })?;
+        }
+        let mut answers = Vec::new();
+        for unit in received {
+            answers.push(self.gateway.admit(unit).await?);
+        }
+        Ok(answers)
+    }
+
+    fn units(&self, body: &str) -> Result<Units> {
         let mut spool = self.spools.begin();
         spool.write(body.as_bytes()).unwrap();
         let limits = units::Limits {
@@ -99,10 +159,7 @@ impl Rig {
             entries_max: 100_000,
             depth_max: 32,
         };
-        match units::bundle(spool.finish().unwrap(), context(), limits)? {
-            Units::One(unit) => self.gateway.admit(*unit).await,
-            Units::Many(_) => Err(Error::defect("a transaction was meant")),
-        }
+        units::bundle(spool.finish().unwrap(), context(), limits)
     }
 }
 

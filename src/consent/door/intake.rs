@@ -85,6 +85,30 @@ enum Conclusion {
 /// # Errors
 /// An outage where it cannot be decided, where a patient is not known, and while the self-test finds the door broken.
 pub async fn permit(checked: Checked, door: &Door) -> Result<Verdict> {
+    let (subjects, basis) = asked(&checked, door).await?;
+    match door.conclude(&basis) {
+        Conclusion::Through { announced } => Ok(Verdict::Permitted(Permitted { checked, subjects, basis, announced })),
+        Conclusion::Denied => Ok(Verdict::Denied(Denied { checked, basis })),
+        Conclusion::Undecidable => Err(undecidable(first_undecidable(&basis))),
+    }
+}
+
+/// Asks again for a unit that was permitted and staged, and that the upstream may have by now. Where a subject says no by
+/// now it goes on unannounced, with the refusal beside it for who would send it once more.
+///
+/// # Errors
+/// As [`permit`].
+pub async fn permit_again(checked: Checked, door: &Door) -> Result<(Permitted, Option<Error>)> {
+    let (subjects, basis) = asked(&checked, door).await?;
+    let (announced, refusal) = match door.conclude(&basis) {
+        Conclusion::Through { announced } => (announced, None),
+        Conclusion::Denied => (false, Some(denied())),
+        Conclusion::Undecidable => return Err(undecidable(first_undecidable(&basis))),
+    };
+    Ok((Permitted { checked, subjects, basis, announced }, refusal))
+}
+
+async fn asked(checked: &Checked, door: &Door) -> Result<(Vec<Subjects>, Vec<Basis>)> {
     if !door.is_sound() {
         return Err(undecidable(rule::SELF_TEST));
     }
@@ -97,12 +121,8 @@ pub async fn permit(checked: Checked, door: &Door) -> Result<Verdict> {
         unknown: parts.settings.unknown_subject,
     };
     let subjects = resolver.unit(checked.normalized()).await?;
-    let basis = door.collect(&checked, &subjects).await;
-    match door.conclude(&basis) {
-        Conclusion::Through { announced } => Ok(Verdict::Permitted(Permitted { checked, subjects, basis, announced })),
-        Conclusion::Denied => Ok(Verdict::Denied(Denied { checked, basis })),
-        Conclusion::Undecidable => Err(undecidable(first_undecidable(&basis))),
-    }
+    let basis = door.collect(checked, &subjects).await;
+    Ok((subjects, basis))
 }
 
 impl Door {

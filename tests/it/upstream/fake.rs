@@ -118,13 +118,17 @@ impl Fake {
     fn read(&self, path: &str, query: Option<&str>) -> http::Response<Full<Bytes>> {
         let held = self.held.lock().unwrap();
         if let Some(query) = query {
-            let code = query.split("%7C").nth(1).unwrap().split('&').next().unwrap();
-            let tagged = held.stands.iter().filter(|(key, (_, value))| {
-                key.starts_with(&format!("{path}/"))
-                    && value["meta"]["tag"].as_array().is_some_and(|tags| tags.iter().any(|tag| tag["code"] == code))
-            });
-            let entries: Vec<_> = tagged.map(|(_, (_, value))| json!({"resource": value})).collect();
-            return reply(200, &[], &json!({"resourceType": "Bundle", "type": "searchset", "entry": entries}));
+            // One on a page.
+            let (query, from) = query.split_once("&from=").unwrap_or((query, "0"));
+            let from: usize = from.parse().unwrap();
+            let found = held.search(path, query);
+            let entries: Vec<_> = found.iter().skip(from).take(1).map(|(_, it)| json!({"resource": it})).collect();
+            let mut bundle = json!({"resourceType": "Bundle", "type": "searchset", "entry": entries});
+            if found.len() > from + 1 {
+                let url = format!("http://{}/fhir/{path}?{query}&from={}", self.address, from + 1);
+                bundle["link"] = json!([{"relation": "self", "url": "x"}, {"relation": "next", "url": url}]);
+            }
+            return reply(200, &[], &bundle);
         }
         match held.stands.get(path) {
             Some((version, value)) => reply(200, &[("etag", format!("W/\"{version}\""))], value),
@@ -144,7 +148,12 @@ impl Fake {
         for entry in body["entry"].as_array().unwrap() {
             let (method, url) =
                 (entry["request"]["method"].as_str().unwrap(), entry["request"]["url"].as_str().unwrap());
-            let (status, at, version) = held.put(method, url, entry["resource"].clone());
+            let condition = entry["request"]["ifNoneExist"].as_str();
+            let found = condition.and_then(|query| held.search(url, query).pop());
+            let (status, at, version) = match found {
+                Some((at, value)) => (200, at, value["meta"]["versionId"].as_str().unwrap().parse().unwrap()),
+                None => held.put(method, url, entry["resource"].clone()),
+            };
             if let Some(full_url) = entry["fullUrl"].as_str() {
                 text.push((full_url.to_owned(), at.clone()));
             }
@@ -164,7 +173,22 @@ impl Fake {
 }
 
 impl Held {
-    fn put(&mut self, method: &str, url: &str, mut resource: Value) -> (u16, String, u64) {
+    fn search(&self, resource_type: &str, query: &str) -> Vec<(String, Value)> {
+        let (name, value) = query.split('&').next().unwrap().split_once('=').unwrap();
+        let wanted = value.replace("%7C", "|");
+        let (system, code) = wanted.split_once('|').unwrap();
+        let has = |list: &Value, member: &str| {
+            list.as_array().is_some_and(|it| it.iter().any(|it| it["system"] == system && it[member] == code))
+        };
+        let of_type = self.stands.iter().filter(|(at, _)| at.starts_with(&format!("{resource_type}/")));
+        let found = of_type.filter(|(_, (_, it))| match name {
+            "_tag" => has(&it["meta"]["tag"], "code"),
+            _ => has(&it["identifier"], "value"),
+        });
+        found.map(|(at, (_, it))| (at.clone(), it.clone())).collect()
+    }
+
+    pub(crate) fn put(&mut self, method: &str, url: &str, mut resource: Value) -> (u16, String, u64) {
         let at = if method == "POST" {
             self.next += 1;
             format!("{url}/up-{}", self.next)

@@ -1,0 +1,143 @@
+//! Faults in pairs at each write between stage and record, and crashes at each point where a task waits: whatever happens,
+//! nothing that was acknowledged is lost, nothing is posted twice, and in the end the unit stands once on both sides.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use sluice::gateway::Ruling;
+use sluice::store::fault::Fault;
+use sluice::store::{Batch, CommitError, Direction, Health, KeyRange, Row, Store, StoreError, Table};
+
+use super::fake::{Fake, Mode};
+use super::{admission, recorded, settings, staged_rows};
+use crate::rig::Rig;
+
+/// A store whose nth commit fails, and all after it.
+struct Faulty {
+    inner: Arc<dyn Store>,
+    commits: AtomicUsize,
+    nth: usize,
+    fault: Fault,
+}
+
+impl Store for Faulty {
+    fn read(&self, table: Table, key: &[u8]) -> BoxFuture<'_, Result<Option<Bytes>, StoreError>> {
+        self.inner.read(table, key)
+    }
+
+    fn read_many(&self, keys: Vec<(Table, Bytes)>) -> BoxFuture<'_, Result<Vec<Option<Bytes>>, StoreError>> {
+        self.inner.read_many(keys)
+    }
+
+    fn scan(
+        &self,
+        table: Table,
+        range: KeyRange,
+        limit: usize,
+        direction: Direction,
+    ) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
+        self.inner.scan(table, range, limit, direction)
+    }
+
+    fn commit(&self, batch: Batch) -> BoxFuture<'_, Result<(), CommitError>> {
+        let number = self.commits.fetch_add(1, Ordering::AcqRel) + 1;
+        if number < self.nth {
+            return self.inner.commit(batch);
+        }
+        if number > self.nth {
+            return Box::pin(async { Err(CommitError::Poisoned) });
+        }
+        let done = (self.fault == Fault::Done).then(|| self.inner.commit(batch));
+        Box::pin(async {
+            if let Some(done) = done {
+                done.await?;
+            }
+            Err(CommitError::Ambiguous)
+        })
+    }
+
+    fn health(&self) -> Health {
+        self.inner.health()
+    }
+}
+
+/// After whatever happened: the gateway recovers, the sender sends again until it has an answer, and all stands once.
+async fn ends_well(rig: Rig, fake: &Fake, at: &str) {
+    fake.turn(Mode::Works);
+    let rig = rig.restart().await;
+    rig.gateway.recover().await.unwrap();
+    if rig.admit(&admission()).await.is_err() {
+        // Of what may still arrive the tag is looked for until time is over; then an operator decides.
+        tokio::time::sleep(Duration::from_millis(450)).await;
+        rig.gateway.recover().await.unwrap();
+        for parked in rig.gateway.parked(10).await.unwrap().0 {
+            assert_eq!(fake.count("Patient"), 0, "{at}: parked, so not there");
+            rig.gateway.decide(parked.operation, Ruling::Drop).await.unwrap();
+        }
+        rig.admit(&admission()).await.unwrap_or_else(|error| panic!("{at}: {error}"));
+    }
+    assert_eq!((fake.count("Patient"), fake.count("Observation")), (1, 1), "{at}");
+    assert_eq!(recorded(&rig).await, (2, 2), "{at}");
+    assert_eq!(staged_rows(&rig).await, [0_u8; 0], "{at}");
+    assert_eq!(rig.gateway.recover().await.unwrap(), 0, "{at}");
+}
+
+fn quick(fake: &Fake, resolve: &str) -> String {
+    settings(fake, resolve).replace("timeout = \"1s\"", "timeout = \"200ms\"")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_fails_is_made_good() {
+    for resolve in ["client-ids", "tag-probe"] {
+        for mode in [Mode::Works, Mode::BreaksAfter, Mode::BreaksBefore, Mode::Refuses] {
+            for (nth, fault) in [(1, Fault::Undone), (1, Fault::Done), (2, Fault::Undone), (2, Fault::Done)] {
+                let at = format!("{resolve}, {mode:?}, commit {nth} {fault:?}");
+                let fake = Fake::start().await;
+                let rig = Rig::with(&quick(&fake, resolve)).await;
+                let rig = rig.over(|inner| Arc::new(Faulty { inner, commits: AtomicUsize::new(0), nth, fault }));
+                fake.turn(mode);
+                assert!(rig.admit(&admission()).await.is_err(), "{at}");
+                assert_eq!(fake.writes(), nth - 1, "{at}: not staged, not sent");
+                ends_well(rig, &fake, &at).await;
+            }
+        }
+    }
+}
+
+/// Ends a task where it waits for the nth time.
+async fn cut<F: Future>(task: F, waits: usize) -> Option<F::Output> {
+    let mut task = Box::pin(task);
+    let mut left = waits;
+    std::future::poll_fn(move |context| match task.as_mut().poll(context) {
+        Poll::Ready(ended) => Poll::Ready(Some(ended)),
+        Poll::Pending if left == 0 => Poll::Ready(None),
+        Poll::Pending => {
+            left -= 1;
+            Poll::Pending
+        }
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_ends_anywhere_is_made_good() {
+    for resolve in ["client-ids", "tag-probe"] {
+        for waits in 0.. {
+            let fake = Fake::start().await;
+            let rig = Rig::with(&quick(&fake, resolve)).await;
+            let ended = cut(rig.admit(&admission()), waits).await.is_some();
+            // What was under way without it comes to its end.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            ends_well(rig, &fake, &format!("{resolve}, cut after {waits}")).await;
+            if ended {
+                assert!(waits >= 3, "stage, forward and record wait");
+                break;
+            }
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! What recovery does with units of many parts, and with units that would not be accepted any more.
+
+use std::time::Duration;
+
+use serde_json::json;
+use sluice::record::operation::Stands;
+use sluice::stage::OperationId;
+
+use super::fake::{Fake, Mode};
+use super::{admission, recorded, settings, staged_rows};
+use crate::rig::{Rig, transaction};
+
+const PATIENT: &str = r#"{"fullUrl":"urn:uuid:00000000-0000-4000-8000-000000000001","resource":{"resourceType":"Patient","identifier":[{"system":"urn:a","value":"7"}]},"request":{"method":"POST","url":"Patient"}}"#;
+const CONDITIONAL: &str = r#"{"fullUrl":"urn:uuid:00000000-0000-4000-8000-000000000001","resource":{"resourceType":"Patient","identifier":[{"system":"urn:a","value":"7"}]},"request":{"method":"POST","url":"Patient","ifNoneExist":"identifier=urn:a|7"}}"#;
+const OBSERVATION: &str = r#"{"fullUrl":"urn:uuid:00000000-0000-4000-8000-000000000002","resource":{"resourceType":"Observation","status":"final","code":{"text":"x"},"subject":{"reference":"urn:uuid:00000000-0000-4000-8000-000000000001"}},"request":{"method":"POST","url":"Observation"}}"#;
+const WARD: &str = r#"{"resource":{"resourceType":"Organization","id":"ward","name":"new"},"request":{"method":"PUT","url":"Organization/ward"}}"#;
+
+async fn begun(resolve: &str, mode: Mode, body: &str, before: impl FnOnce(&Fake)) -> (Fake, Rig) {
+    let fake = Fake::start().await;
+    before(&fake);
+    let rig = Rig::with(&settings(&fake, resolve)).await;
+    fake.turn(mode);
+    assert_eq!(rig.admit(body).await.unwrap_err().kind().face().status, 504);
+    fake.turn(Mode::Works);
+    (fake, rig)
+}
+
+fn put(fake: &Fake, at: &str, resource: serde_json::Value) {
+    fake.held.lock().unwrap().put("PUT", at, resource);
+}
+
+/// What is found by a part of it is not sent again, and does not undo what came after it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_stands_in_part_is_done_and_not_sent_again() {
+    for resolve in ["client-ids", "tag-probe"] {
+        let (fake, rig) = begun(resolve, Mode::BreaksAfter, &transaction(&[PATIENT, WARD]), |_| ()).await;
+        put(&fake, "Organization/ward", json!({"resourceType": "Organization", "name": "newer"}));
+        assert_eq!(rig.gateway.recover().await.unwrap(), 1, "{resolve}");
+        assert_eq!(fake.writes(), 1, "{resolve}");
+        assert_eq!(fake.held.lock().unwrap().stands["Organization/ward"].1["name"], "newer", "{resolve}");
+        let ward = rig.gateway.recorder.read_current("Organization", "ward").await.unwrap().unwrap();
+        assert_eq!(ward.about.upstream_version, None, "{resolve}: which version it was is not known any more");
+        assert_eq!(recorded(&rig).await, (2, 2), "{resolve}");
+    }
+}
+
+/// A unit that writes over what stands there may have been done and undone since: nobody but an operator can tell.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_put_over_something_is_never_sent_again() {
+    let old = |fake: &Fake| put(fake, "Organization/ward", json!({"resourceType": "Organization", "name": "old"}));
+    for body in [transaction(&[PATIENT, WARD]), transaction(&[WARD])] {
+        let (fake, rig) = begun("client-ids", Mode::BreaksBefore, &body, old).await;
+        assert_eq!(rig.gateway.recover().await.unwrap(), 0);
+        assert_eq!((fake.writes(), rig.gateway.parked(9).await.unwrap().0.len()), (1, 1));
+        assert_eq!(recorded(&rig).await, (0, 0));
+    }
+    // Over nothing it is, and what stands as it was sent is done.
+    for (mode, writes) in [(Mode::BreaksBefore, 2), (Mode::BreaksAfter, 1)] {
+        let (fake, rig) = begun("client-ids", mode, &transaction(&[WARD]), |_| ()).await;
+        assert_eq!(rig.gateway.recover().await.unwrap(), 1);
+        assert_eq!((fake.writes(), fake.held.lock().unwrap().stands["Organization/ward"].0), (writes, 1));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conditional_create_is_found_by_its_search() {
+    for resolve in ["client-ids", "tag-probe"] {
+        for there in [false, true] {
+            let before = |fake: &Fake| {
+                if there {
+                    let identifier = json!([{"system": "urn:a", "value": "7"}]);
+                    let patient = json!({"resourceType": "Patient", "active": true, "identifier": identifier});
+                    put(fake, "Patient/old", patient);
+                }
+            };
+            let body = transaction(&[CONDITIONAL, OBSERVATION]);
+            let (fake, rig) = begun(resolve, Mode::BreaksAfter, &body, before).await;
+            assert_eq!(rig.gateway.recover().await.unwrap(), 1, "{resolve}, {there}");
+            assert_eq!((fake.writes(), fake.count("Patient")), (1, 1), "{resolve}, {there}");
+            assert_eq!(recorded(&rig).await.0, if there { 1 } else { 2 }, "{resolve}: what was found is not written");
+        }
+    }
+}
+
+/// The id of what others refer to must be known before they are sent, whatever the settings say of unanswered units.
+#[tokio::test(flavor = "multi_thread")]
+async fn entries_of_a_batch_find_each_other_at_the_upstream() {
+    for resolve in ["client-ids", "tag-probe", "park"] {
+        let fake = Fake::start().await;
+        let rig = Rig::with(&settings(&fake, resolve)).await;
+        let batch = transaction(&[OBSERVATION, PATIENT]).replace("\"transaction\"", "\"batch\"");
+        let answers = rig.admit_each(&batch).await.unwrap();
+        let patient = format!("Patient/{}", answers[0].entries[0].id);
+        let observation = format!("Observation/{}", answers[1].entries[0].id);
+        let held = fake.held.lock().unwrap();
+        assert!(held.stands.contains_key(&patient), "{resolve}");
+        assert_eq!(held.stands[&observation].1["subject"]["reference"], *patient, "{resolve}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_mappings_had_changed_is_still_told() {
+    let mapped = format!("[normalize]\nmappings = [\"{}/mappings/identifiers/us.json\"]\n", env!("CARGO_MANIFEST_DIR"));
+    let fake = Fake::start().await;
+    let rig = Rig::with(&format!("{mapped}{}", settings(&fake, "client-ids"))).await;
+    fake.turn(Mode::BreaksAfter);
+    let body = admission().replace("urn:a\",\"value\":\"7", "urn:oid:2.16.840.1.113883.4.1\",\"value\":\"999-12-3456");
+    assert!(rig.admit(&body).await.is_err());
+    fake.turn(Mode::Works);
+    let rig = rig.restart().await;
+    assert_eq!(rig.gateway.recover().await.unwrap(), 1);
+    let answer = rig.admit(&body).await.unwrap();
+    let operation = OperationId::parse(&answer.operation).unwrap();
+    let stands = rig.gateway.recorder.operation(operation).await.unwrap().unwrap().stands;
+    let types: Vec<&str> = stands.iter().map(|Stands { resource_type, .. }| &**resource_type).collect();
+    assert_eq!(types, ["Patient", "Observation", "Provenance"]);
+}
+
+/// What the upstream has is recorded whatever rules and policies say by now; what it does not have is not sent any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_would_be_refused_today_is_looked_for_and_not_sent() {
+    let body = admission().replace(r#""identifier""#, r#""photo":[{"contentType":"image/png"}],"identifier""#);
+    let changes = ["[check]\nunknown_terminology = \"refuse\"\n", "[consent.implicit]\ncollect = \"deny\"\n"];
+    for (change, announced) in changes.into_iter().zip([2, 0]) {
+        let (fake, rig) = begun("client-ids", Mode::BreaksAfter, &body, |_| ()).await;
+        let rig = rig.restart_with(change).await;
+        assert_eq!(rig.gateway.recover().await.unwrap(), 1, "{change}");
+        assert_eq!(recorded(&rig).await, (2, announced), "{change}");
+        assert_eq!(fake.writes(), 1, "{change}");
+
+        let (fake, rig) = begun("client-ids", Mode::BreaksBefore, &body, |_| ()).await;
+        let rig = rig.restart_with(change).await;
+        assert_eq!(rig.gateway.recover().await.unwrap(), 0, "{change}");
+        assert!(!staged_rows(&rig).await.is_empty(), "{change}: it may still arrive");
+        tokio::time::sleep(Duration::from_millis(2_100)).await;
+        assert_eq!(rig.gateway.recover().await.unwrap(), 0, "{change}");
+        assert_eq!((staged_rows(&rig).await.len(), fake.writes()), (0, 1), "{change}");
+        assert_eq!(recorded(&rig).await, (0, 0), "{change}");
+    }
+}
