@@ -2,6 +2,7 @@
 
 mod fake;
 mod faults;
+mod hapi;
 mod operator;
 mod parts;
 
