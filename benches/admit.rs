@@ -1,10 +1,16 @@
 //! What `admit` costs against the floor: the least that any program could do with the same bundle.
 //!
-//! `cargo bench --profile release --bench admit [-- --check] [--bundle]`; with `--bundle` the first half only. A transaction of about 550 kB goes over TLS to a real
-//! server; its CPU time is that of all threads of the process but the client's. The floor, in the same process and in
-//! alternate rounds, parses each resource into the tree, hashes its canonical form and holds it against HL7's JSON
-//! Schema (values built beforehand: the floor does not pay for them). `--check` fails above the bar. Then, what one
-//! entry costs in batches of 1,000 and of 100,000 entries.
+//! `cargo bench --profile release --bench admit [-- --check] [--bundle]`; with `--bundle` the first half only.
+//!
+//! A transaction goes over TLS to a real server; counted is the CPU time of every thread of the process but the
+//! client's and this one's, from before the connection until the answer has been read, and apart from it what the settle loops then
+//! still do with the unit. The floor runs on this thread, in alternate rounds: it parses each resource into the tree,
+//! hashes its canonical form and holds it against HL7's JSON Schema. The values that the schema reads are built beforehand:
+//! the floor does not pay for them. It asks the schema as HL7 publishes it or the definition of the resource's own type,
+//! whichever is cheaper. Where Synthea's resource is valid `is_valid` has seen all of it; where it is not, every error is
+//! counted, so that no part of it goes unseen. How many are valid is asserted.
+//!
+//! Then, what one entry costs in batches of 1,000 and of 100,000 entries. `--check` fails above the bars.
 #![expect(
     clippy::print_stdout,
     clippy::unwrap_used,
@@ -13,9 +19,11 @@
     reason = "a bench prints, fails by panicking, divides, and waits for the kernel's account"
 )]
 
+use std::collections::HashMap;
 use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use flate2::read::GzDecoder;
@@ -31,63 +39,108 @@ use sluice::serve::build::build;
 use sluice_fhir::canonical;
 use sluice_fhir::tree::{Limits, Tree};
 
-const ROUNDS: usize = 40;
+const ROUNDS: usize = 20;
 const BAR: f64 = 3.0;
 const GROWTH_BAR: f64 = 1.3;
 const TOKEN: &str = "bench";
 
+/// Synthea's patients, with white space or without, and how many of the resources HL7's schema finds valid. The first
+/// is of the class that the bar speaks of: some 450 resources in some 570 kB.
+const BUNDLES: [(&str, bool, usize); 2] = [("Granville_Crooks", true, 476), ("Elisha_Schroeder", false, 149)];
+
 fn main() {
     let check = std::env::args().any(|arg| arg == "--check");
     let one_bundle_only = std::env::args().any(|arg| arg == "--bundle");
-    let bundle = synthea("Elisha_Schroeder");
     let served = Served::start();
-    let floor = Floor::new(&bundle);
-    println!("bundle: {} kB, {} resources", bundle.len() / 1000, floor.texts.len());
-    let mut ratios = Vec::new();
-    let (mut admits, mut floors) = (Vec::new(), Vec::new());
+    let schema = std::fs::File::open("tests/data/json-schema/fhir.schema.R4.json.gz").unwrap();
+    let schema: serde_json::Value = serde_json::from_reader(GzDecoder::new(schema)).unwrap();
+    let mut missed = Vec::new();
+    for (name, compact, valid) in BUNDLES {
+        let ratio = one(&served, &schema, name, compact, valid);
+        if ratio > BAR {
+            missed.push(format!("admit of {name} costs {ratio:.2} times the floor; the bar is {BAR}"));
+        }
+    }
+    if !one_bundle_only {
+        let small = served.per_entry(1_000, 8);
+        let large = served.per_entry(100_000, 1);
+        let growth = large / small;
+        println!(
+            "an entry of a batch: {:.1} us of 1,000, {:.1} us of 100,000: {growth:.2} times",
+            small * 1e6,
+            large * 1e6
+        );
+        if growth > GROWTH_BAR {
+            missed.push(format!("an entry costs {growth:.2} times as much in a large batch; the bar is {GROWTH_BAR}"));
+        }
+    }
+    assert!(!check || missed.is_empty(), "{missed:?}");
+}
+
+/// Measures one bundle; gives how many times the floor's CPU `admit` takes.
+fn one(served: &Served, schema: &serde_json::Value, name: &str, compact: bool, valid: usize) -> f64 {
+    let bundle = synthea(name, compact);
+    let floor = Floor::new(&bundle, schema);
+    println!(
+        "{name}: {} kB, {} resources, of which HL7's schema finds {} valid",
+        bundle.len() / 1000,
+        floor.resources.len(),
+        floor.valid()
+    );
+    assert!(floor.valid() == valid, "the floor sees {} valid resources, not {valid}", floor.valid());
+    let (mut ratios, mut admits, mut settles) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut parses, mut digests, mut schemas) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..ROUNDS + 3 {
-        let admit = served.post(&bundle, round);
-        let floor = floor.run();
+        let (admit, settle) = served.post(&bundle, &format!("{name}-{round}"));
+        let (parse, digest, schema) = floor.run();
         // The first rounds warm caches and compile programs.
         if round >= 3 {
             admits.push(admit);
-            floors.push(floor);
-            ratios.push(admit / floor);
+            settles.push(settle);
+            ratios.push(admit / (parse + digest + schema));
+            parses.push(parse);
+            digests.push(digest);
+            schemas.push(schema);
         }
     }
     let ratio = median(&mut ratios);
+    let [admit, settle, parse, digest, schema] =
+        [admits, settles, parses, digests, schemas].map(|mut times| median(&mut times) * 1e3);
     println!(
-        "admit over TLS {:.2} ms, floor {:.2} ms of CPU: {ratio:.2} times",
-        median(&mut admits) * 1e3,
-        median(&mut floors) * 1e3
+        "  admit over TLS {admit:.2} ms; floor {:.2} ms (parse {parse:.2}, canonical form and hash {digest:.2}, {} {schema:.2}): {ratio:.2} times; settle afterwards {settle:.2} ms",
+        parse + digest + schema,
+        if floor.by_root { "schema" } else { "schema of the type" }
     );
-    assert!(!check || ratio <= BAR, "admit costs more than {BAR} times the floor");
-    if one_bundle_only {
-        return;
-    }
-    let small = served.per_entry(1_000, 8);
-    let large = served.per_entry(100_000, 1);
-    let growth = large / small;
-    println!("per entry: {:.1} us of 1,000, {:.1} us of 100,000: {growth:.2} times", small * 1e6, large * 1e6);
-    assert!(!check || growth <= GROWTH_BAR, "the cost of an entry grows with the bundle");
+    ratio
 }
 
-/// CPU seconds of the process, without the threads of this name.
-fn cpu_without(name: &str) -> f64 {
+/// CPU seconds of the process, without its main thread and the client's.
+fn cpu_of_server() -> f64 {
     // A thread's account is brought up to date when it leaves the processor.
-    std::thread::sleep(std::time::Duration::from_millis(2));
+    std::thread::sleep(Duration::from_millis(2));
+    let main = std::process::id().to_string();
     let tasks = std::fs::read_dir("/proc/self/task").unwrap();
     let nanos: u64 = tasks
         .filter_map(|task| {
-            let path = task.ok()?.path();
-            let comm = std::fs::read_to_string(path.join("comm")).ok()?;
-            if comm.trim() == name {
+            let task = task.ok()?;
+            let comm = std::fs::read_to_string(task.path().join("comm")).ok()?;
+            if comm.trim() == "client" || task.file_name() == *main {
                 return None;
             }
-            std::fs::read_to_string(path.join("schedstat")).ok()?.split(' ').next()?.parse::<u64>().ok()
+            run_time(&task.path().join("schedstat"))
         })
         .sum();
     nanos as f64 / 1e9
+}
+
+/// CPU seconds of this thread.
+fn cpu_of_thread() -> f64 {
+    std::thread::yield_now();
+    run_time(Path::new("/proc/thread-self/schedstat")).unwrap() as f64 / 1e9
+}
+
+fn run_time(schedstat: &Path) -> Option<u64> {
+    std::fs::read_to_string(schedstat).ok()?.split(' ').next()?.parse().ok()
 }
 
 fn median(values: &mut [f64]) -> f64 {
@@ -95,7 +148,7 @@ fn median(values: &mut [f64]) -> f64 {
     values[values.len() / 2]
 }
 
-fn synthea(name: &str) -> Bytes {
+fn synthea(name: &str, compact: bool) -> Bytes {
     let archive = std::fs::File::open("tests/data/synthea/r4-30-patients.tar.gz").unwrap();
     let mut archive = tar::Archive::new(GzDecoder::new(archive));
     for entry in archive.entries().unwrap() {
@@ -103,43 +156,117 @@ fn synthea(name: &str) -> Bytes {
         if entry.path().unwrap().to_string_lossy().contains(name) {
             let mut text = Vec::new();
             entry.read_to_end(&mut text).unwrap();
-            return text.into();
+            return if compact { compacted(&text).into() } else { text.into() };
         }
     }
     panic!("no such bundle");
 }
 
+/// The same JSON without white space between its tokens.
+fn compacted(text: &[u8]) -> Vec<u8> {
+    let mut compact = Vec::with_capacity(text.len());
+    let (mut within, mut escaped) = (false, false);
+    for byte in text {
+        if within || !byte.is_ascii_whitespace() {
+            compact.push(*byte);
+        }
+        within ^= *byte == b'"' && !escaped;
+        escaped = within && *byte == b'\\' && !escaped;
+    }
+    compact
+}
+
 /// The floor program.
 struct Floor {
-    texts: Vec<Bytes>,
-    values: Vec<serde_json::Value>,
-    schema: jsonschema::Validator,
+    resources: Vec<FloorResource>,
+    /// The definition of each type that occurs.
+    schemas: HashMap<String, jsonschema::Validator>,
+    /// The schema as HL7 publishes it: one of 146 definitions.
+    root: jsonschema::Validator,
+    by_root: bool,
+}
+
+struct FloorResource {
+    text: Bytes,
+    value: serde_json::Value,
+    resource_type: String,
+    valid: bool,
 }
 
 impl Floor {
-    fn new(bundle: &Bytes) -> Self {
-        let schema = std::fs::File::open("tests/data/json-schema/fhir.schema.R4.json.gz").unwrap();
-        let schema: serde_json::Value = serde_json::from_reader(GzDecoder::new(schema)).unwrap();
-        let bundle: serde_json::Value = serde_json::from_slice(bundle).unwrap();
-        let values: Vec<_> = bundle["entry"].as_array().unwrap().iter().map(|it| it["resource"].clone()).collect();
-        let texts = values.iter().map(|it| serde_json::to_vec_pretty(it).unwrap().into()).collect();
-        Self { texts, values, schema: jsonschema::validator_for(&schema).unwrap() }
+    fn new(bundle: &Bytes, schema: &serde_json::Value) -> Self {
+        #[derive(serde::Deserialize)]
+        struct Bundle<'a> {
+            #[serde(borrow)]
+            entry: Vec<Entry<'a>>,
+        }
+        #[derive(serde::Deserialize)]
+        struct Entry<'a> {
+            #[serde(borrow)]
+            resource: &'a serde_json::value::RawValue,
+        }
+        let parsed: Bundle<'_> = serde_json::from_slice(bundle).unwrap();
+        let mut schemas: HashMap<String, jsonschema::Validator> = HashMap::new();
+        let resources = parsed.entry.iter().map(|entry| {
+            let text = bundle.slice_ref(entry.resource.get().as_bytes());
+            let value: serde_json::Value = serde_json::from_slice(&text).unwrap();
+            let resource_type = value["resourceType"].as_str().unwrap().to_owned();
+            let schema = schemas.entry(resource_type.clone()).or_insert_with(|| {
+                let mut schema = schema.clone();
+                schema["oneOf"] = serde_json::json!([{ "$ref": format!("#/definitions/{resource_type}") }]);
+                jsonschema::validator_for(&schema).unwrap()
+            });
+            let valid = schema.is_valid(&value);
+            FloorResource { text, value, resource_type, valid }
+        });
+        let resources: Vec<FloorResource> = resources.collect();
+        let mut floor = Self { resources, schemas, root: jsonschema::validator_for(schema).unwrap(), by_root: false };
+        let own = floor.schema_time();
+        floor.by_root = true;
+        floor.by_root = floor.schema_time() < own;
+        floor
     }
 
-    /// CPU seconds of one pass. It runs on this thread alone, so the whole process's time is its own.
-    fn run(&self) -> f64 {
-        const PASSES: u32 = 20;
-        let before = cpu_without("client");
-        let mut valid = 0;
+    /// The least of some passes of the schema alone.
+    fn schema_time(&self) -> f64 {
+        (0..10).map(|_| self.run().2).fold(f64::MAX, f64::min)
+    }
+
+    fn schema(&self, resource_type: &str) -> &jsonschema::Validator {
+        if self.by_root { &self.root } else { &self.schemas[resource_type] }
+    }
+
+    fn valid(&self) -> usize {
+        self.resources.iter().filter(|it| it.valid).count()
+    }
+
+    /// CPU seconds of one pass: parsing, canonical form and hash, schema.
+    fn run(&self) -> (f64, f64, f64) {
+        const PASSES: u32 = 5;
+        let (mut parse, mut digest, mut schema) = (0.0, 0.0, 0.0);
         for _ in 0..PASSES {
-            for (text, value) in self.texts.iter().zip(&self.values) {
-                let tree = Tree::parse(text.clone(), &Limits::default()).unwrap();
+            let start = cpu_of_thread();
+            let trees: Vec<Tree> =
+                self.resources.iter().map(|it| Tree::parse(it.text.clone(), &Limits::default()).unwrap()).collect();
+            let parsed = cpu_of_thread();
+            for tree in &trees {
                 std::hint::black_box(canonical::digest(tree.root()));
-                valid += usize::from(self.schema.is_valid(value));
             }
+            let hashed = cpu_of_thread();
+            for FloorResource { value, resource_type, valid, .. } in &self.resources {
+                let schema = self.schema(resource_type);
+                if *valid {
+                    assert!(schema.is_valid(value));
+                } else {
+                    assert!(schema.iter_errors(value).count() > 0);
+                }
+            }
+            let held = cpu_of_thread();
+            parse += parsed - start;
+            digest += hashed - parsed;
+            schema += held - hashed;
         }
-        std::hint::black_box(valid);
-        (cpu_without("client") - before) / f64::from(PASSES)
+        (parse / f64::from(PASSES), digest / f64::from(PASSES), schema / f64::from(PASSES))
     }
 }
 
@@ -208,12 +335,16 @@ impl Served {
             .unwrap()
             .with_root_certificates(roots)
             .with_no_client_auth();
+        // The doors open once the mirror has caught up and the self-test has passed.
+        std::thread::sleep(Duration::from_secs(2));
         Self { _runtime: runtime, server, tls: Arc::new(tls), _folder: folder }
     }
 
-    /// Posts the bundle on a new connection; CPU seconds of everything but the client.
-    fn post(&self, bundle: &Bytes, round: usize) -> f64 {
-        let before = cpu_without("client");
+    /// Posts the bundle on a new connection. CPU seconds until the answer has been read, and from there until
+    /// the settle loops have nothing more to do.
+    fn post(&self, bundle: &Bytes, key: &str) -> (f64, f64) {
+        let before = cpu_of_server();
+        let key = key.to_owned();
         let (address, tls, bundle) = (self.server.fhir, Arc::clone(&self.tls), bundle.clone());
         let client = std::thread::Builder::new().name("client".to_owned()).spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -227,7 +358,7 @@ impl Served {
                     .header("host", "localhost")
                     .header("content-type", "application/fhir+json")
                     .header("authorization", format!("Bearer {TOKEN}"))
-                    .header("idempotency-key", format!("round-{round}"))
+                    .header("idempotency-key", key)
                     .body(Full::new(bundle))
                     .unwrap();
                 let response = send.send_request(request).await.unwrap();
@@ -239,10 +370,11 @@ impl Served {
             });
         });
         client.unwrap().join().unwrap();
-        cpu_without("client") - before
+        let answered = cpu_of_server();
+        (answered - before, settled() - answered)
     }
 
-    /// CPU seconds of one entry in batches of this many, everything but the client included.
+    /// CPU seconds of one entry in batches of this many: of admitting and of settling, which runs meanwhile.
     fn per_entry(&self, entries: usize, rounds: usize) -> f64 {
         let mut body = br#"{"resourceType":"Bundle","type":"batch","entry":[{"resource":{"resourceType":"Patient","id":"p","identifier":[{"system":"urn:a","value":"7"}]},"request":{"method":"PUT","url":"Patient/p"}}"#.to_vec();
         for number in 1..entries {
@@ -250,8 +382,23 @@ impl Served {
         }
         body.extend_from_slice(b"]}");
         let body = Bytes::from(body);
-        let spent: f64 = (0..rounds).map(|round| self.post(&body, entries * 1_000 + round)).sum();
+        let spent = (0..rounds).map(|round| self.post(&body, &format!("{entries}-{round}")));
+        let spent: f64 = spent.map(|(admit, settle)| admit + settle).sum();
         spent / (entries * rounds) as f64
+    }
+}
+
+/// Waits until the server is idle; its CPU seconds then.
+fn settled() -> f64 {
+    const IDLE: f64 = 0.003;
+    let mut before = cpu_of_server();
+    loop {
+        std::thread::sleep(Duration::from_millis(300));
+        let now = cpu_of_server();
+        if now - before < IDLE {
+            return now;
+        }
+        before = now;
     }
 }
 

@@ -35,6 +35,7 @@ use crate::config;
 use crate::keys::{Keys, SigningKey};
 use crate::ledger::Origin;
 use crate::observe::Observer;
+use crate::record::recent::Recent;
 use crate::store::{Batch, CommitError, Direction, KeyRange, Store, StoreError, Table};
 
 /// The newest signed checkpoint: the one row that every batch of leaves is conditional on.
@@ -57,6 +58,8 @@ pub struct Log {
     /// When an anchor was last confirmed. Held by whoever anchors, so that one is under way at a time.
     anchoring: Mutex<Instant>,
     progress: watch::Sender<Progress>,
+    /// Where the leaves begin that wait for an index.
+    waiting: Recent,
 }
 
 /// The newest checkpoint that is durable.
@@ -151,6 +154,7 @@ impl Log {
             anchored: ArcSwapOption::new(anchored.map(Arc::new)),
             anchoring: Mutex::new(Instant::now()),
             progress: watch::Sender::new(progress),
+            waiting: Recent::default(),
         })
     }
 

@@ -3,6 +3,7 @@
 //! Takes: all that waits, up to a bound. Gives: leaves, tiles and a signed checkpoint in one commit. Never: keeps the
 //! order in which leaves came: a batch is shuffled and filled up with dummies, so that neighbours tell nothing.
 
+use std::ops::Bound;
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::rand;
@@ -13,15 +14,15 @@ use sluice_merkle::tree;
 use super::{HEAD, Head, Log, State, load, rows, sign};
 use crate::error::{Error, Peer, Result};
 use crate::observe::Stage;
-use crate::record::leaf::{SCHEME, leaf_bytes, random};
+use crate::record::leaf::{LEAF_BYTES, SCHEME, leaf_bytes, random};
 use crate::record::{outage, uncommitted};
 use crate::store::{Batch, CommitError, Direction, KeyRange, Row, Table};
 
-/// Leaves of one batch at most, dummies apart.
+/// A batch takes no further row once it holds this many leaves, dummies apart: less than that means that none waits.
 pub const LEAVES_MAX: usize = 4096;
 
 /// A leaf as it enters the log.
-type Leaf = [u8; 33];
+type Leaf = [u8; LEAF_BYTES];
 
 impl Log {
     /// Gives one batch of waiting leaves their indexes and signs a checkpoint over them; 0 if none waited. Returns how
@@ -32,8 +33,18 @@ impl Log {
     pub async fn sequence(&self) -> Result<usize> {
         let started = Instant::now();
         let mut edge = self.edge.lock().await;
-        let waiting = self.store.scan(Table::LeafPending, KeyRange::all(), LEAVES_MAX, Direction::Up);
-        let waiting = waiting.await.map_err(|error| outage(&error))?;
+        let from =
+            KeyRange { from: Bound::Included(self.waiting.from().to_be_bytes().to_vec().into()), ..KeyRange::all() };
+        let waiting = self.store.scan(Table::LeafPending, from, LEAVES_MAX, Direction::Up);
+        let mut waiting = waiting.await.map_err(|error| outage(&error))?;
+        let mut leaves = 0;
+        let within = waiting.iter().take_while(|row| {
+            let takes = leaves < LEAVES_MAX;
+            leaves += if takes { row.value.len() / LEAF_BYTES } else { 0 };
+            takes
+        });
+        let within = within.count();
+        waiting.truncate(within);
         if waiting.is_empty() {
             return Ok(0);
         }
@@ -59,7 +70,10 @@ impl Log {
         // Durable, so it may be shown.
         self.show(next.head);
         self.observer.metrics().stage(Stage::Sequence, started.elapsed());
-        Ok(waiting.len())
+        if let Some(last) = waiting.last().and_then(|row| rows::read_number(&row.key)) {
+            self.waiting.done_below(last);
+        }
+        Ok(leaves)
     }
 
     /// The commit that sequences these rows, and the state after it.
@@ -70,11 +84,14 @@ impl Log {
             Batch::new().expect_value(Table::Meta, HEAD, Bytes::copy_from_slice(head.checkpoint.as_bytes()));
         let mut leaves = Vec::with_capacity(waiting.len().next_multiple_of(self.batch_multiple));
         for row in waiting {
-            let leaf: Leaf = row.value[..].try_into().map_err(|_| Error::defect("a waiting row is no leaf"))?;
-            if leaf[0] != SCHEME {
+            let (found, rest) = row.value.as_chunks::<LEAF_BYTES>();
+            if found.is_empty() || !rest.is_empty() {
+                return Err(Error::defect("a waiting row holds no leaves"));
+            }
+            if found.iter().any(|leaf| leaf[0] != SCHEME) {
                 return Err(Error::defect("a waiting leaf is of an unknown scheme"));
             }
-            leaves.push((leaf, true));
+            leaves.extend(found.iter().map(|leaf| (*leaf, true)));
             batch = batch.delete(Table::LeafPending, row.key.clone());
         }
         while leaves.len() % self.batch_multiple != 0 {

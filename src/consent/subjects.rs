@@ -64,6 +64,14 @@ pub struct Resolver<'a> {
     pub unknown: UnknownSubject,
 }
 
+/// What was found out about the patients of a unit.
+struct Known {
+    /// By the number of their entry.
+    patients: Vec<Option<Pseudonym>>,
+    /// By the reference that leads out of the unit; none for those whom nobody knows.
+    references: HashMap<String, Option<Pseudonym>>,
+}
+
 /// The key of [`Table::LocalId`] for a reference as this tenant's callers write it (`Patient/123`).
 pub fn local_id_key(keys: &Keys, reference: &str) -> Bytes {
     Bytes::copy_from_slice(&keys.hmac(HmacKey::Index, &[b"local-id", reference.as_bytes()]))
@@ -77,12 +85,21 @@ impl Resolver<'_> {
     pub async fn unit(&self, unit: &Normalized) -> Result<Vec<Subjects>> {
         let resources = unit.resources();
         let index = unit.index();
-        let mut known: HashMap<String, Option<Pseudonym>> = HashMap::new();
+        let mut known = Known { patients: vec![None; resources.len()], references: HashMap::new() };
         let mut subjects = Vec::with_capacity(resources.len());
         for (at, resource) in resources.iter().enumerate() {
             subjects.push(self.resource(at, resource, resources, &index, unit.neighbours(), &mut known).await?);
         }
         Ok(subjects)
+    }
+
+    /// The pseudonym of the Patient of this entry; most resources of a unit refer to the same one.
+    fn patient(&self, entry: usize, tree: &Tree, known: &mut Known) -> Pseudonym {
+        let name = || self.pseudonyms.patient(tree.root());
+        match known.patients.get_mut(entry) {
+            Some(known) => *known.get_or_insert_with(name),
+            None => name(),
+        }
     }
 
     async fn resource(
@@ -92,11 +109,11 @@ impl Resolver<'_> {
         resources: &[Resource],
         index: &bundle::Index,
         neighbours: Option<&Neighbours>,
-        known: &mut HashMap<String, Option<Pseudonym>>,
+        known: &mut Known,
     ) -> Result<Subjects> {
         let tree = resource.tree();
         if &**resource.resource_type() == "Patient" {
-            return Ok(Subjects::Of(vec![self.pseudonyms.patient(tree.root())]));
+            return Ok(Subjects::Of(vec![self.patient(at, tree, known)]));
         }
         let references = match compartment::patient(tree.root()) {
             Membership::NeverAboutPatient => return Ok(Subjects::Nobody),
@@ -124,7 +141,7 @@ impl Resolver<'_> {
         resources: &[Resource],
         index: &bundle::Index,
         neighbours: Option<&Neighbours>,
-        known: &mut HashMap<String, Option<Pseudonym>>,
+        known: &mut Known,
     ) -> Result<Option<Pseudonym>> {
         let text = reference.member("reference").and_then(Node::as_str);
         let Some(text) = text else {
@@ -142,7 +159,7 @@ impl Resolver<'_> {
         match target {
             Target::Entry(entry) => {
                 let target = resources.get(entry).filter(|it| &**it.resource_type() == "Patient");
-                Ok(target.map(|it| self.pseudonyms.patient(it.tree().root())))
+                Ok(target.map(|it| self.patient(entry, it.tree(), known)))
             }
             Target::Contained(node) => {
                 let contained = resources.get(at).map(|it| it.tree().node(node));
@@ -162,9 +179,9 @@ impl Resolver<'_> {
         &self,
         reference: &str,
         upstream_id: Option<&str>,
-        known: &mut HashMap<String, Option<Pseudonym>>,
+        known: &mut Known,
     ) -> Result<Option<Pseudonym>> {
-        if let Some(pseudonym) = known.get(reference) {
+        if let Some(pseudonym) = known.references.get(reference) {
             return Ok(*pseudonym);
         }
         let key = local_id_key(self.keys, reference);
@@ -188,7 +205,7 @@ impl Resolver<'_> {
                 return Err(Error::outage(Peer::Custodian, Duration::from_secs(30), text));
             }
         };
-        known.insert(reference.to_owned(), pseudonym);
+        known.references.insert(reference.to_owned(), pseudonym);
         Ok(pseudonym)
     }
 }

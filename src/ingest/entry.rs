@@ -7,53 +7,24 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde::Deserialize;
-use serde_json::value::RawValue;
 use sluice_fhir::outcome::{Issue, IssueType, Severity};
 use sluice_fhir::reference::is_id;
-use sluice_fhir::tree::{self, Position, SyntaxError, Tree};
+use sluice_fhir::tree::{self, Kind, Node, Position, SyntaxError, Tree};
 
 use super::unit::{Entry, Interaction, Place};
 use crate::error::{Error, Refusal, Result};
 
-/// The element as it stands. FHIR R4 gives it these members and no others.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "the members that a request does not use are named so that unknown ones are refused")]
-struct RawEntry<'a> {
-    #[serde(borrow)]
-    id: Option<&'a RawValue>,
-    #[serde(borrow)]
-    extension: Option<&'a RawValue>,
-    #[serde(borrow)]
-    link: Option<&'a RawValue>,
-    #[serde(borrow, rename = "fullUrl")]
-    full_url: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    resource: Option<&'a RawValue>,
-    #[serde(borrow)]
-    search: Option<&'a RawValue>,
-    #[serde(borrow)]
-    request: Option<RawRequest<'a>>,
-    #[serde(borrow)]
-    response: Option<&'a RawValue>,
-}
+/// Nodes of an element beside those of its resource, at most.
+const NODES_BESIDE: usize = 4_096;
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+/// What is asked for with a resource, as it stands in the element.
+#[derive(Default)]
 struct RawRequest<'a> {
-    #[serde(borrow)]
     method: Cow<'a, str>,
-    #[serde(borrow)]
     url: Cow<'a, str>,
-    #[serde(borrow, rename = "ifNoneExist")]
     if_none_exist: Option<Cow<'a, str>>,
-    #[serde(borrow, rename = "ifMatch")]
     if_match: Option<Cow<'a, str>>,
-    #[serde(borrow, rename = "ifNoneMatch")]
-    if_none_match: Option<&'a RawValue>,
-    #[serde(borrow, rename = "ifModifiedSince")]
-    if_modified_since: Option<&'a RawValue>,
+    is_conditional_read: bool,
 }
 
 /// Whether the entries of a Bundle carry requests.
@@ -78,28 +49,46 @@ pub(super) fn read(
     limits: &tree::Limits,
 ) -> Result<Entry> {
     let path = || format!("Bundle.entry[{index}]");
-    let raw: RawEntry<'_> = serde_json::from_slice(text).map_err(|error| {
-        let line = u32::try_from(error.line()).unwrap_or(1);
-        let column = u32::try_from(error.column()).unwrap_or(1);
-        let place = Place { start: at, index: None, prefix: String::new() };
-        let position = place.position(Position { line: line.max(1), column: column.max(1) });
-        malformed("bundle.entry", "an entry as FHIR R4 defines Bundle.entry", path(), position)
-    })?;
-    let Some(resource) = raw.resource else {
+    let bounds = tree::Limits {
+        bytes_max: usize::MAX,
+        depth_max: limits.depth_max.saturating_add(1),
+        nodes_max: limits.nodes_max.saturating_add(NODES_BESIDE),
+    };
+    // Read once: the resource is a part of what is read here.
+    let element = Place { start: at, index: Some(index), prefix: path() };
+    let element_tree = Tree::parse(text.clone(), &bounds).map_err(|error| syntax(&error, &element))?;
+    let no = |node: Node<'_>| {
+        let text = "an entry as FHIR R4 defines Bundle.entry";
+        Err(malformed("bundle.entry", text, path(), element.position(node.position())))
+    };
+    let (mut resource, mut request, mut full_url) = (None, None, None);
+    for member in element_tree.root().members() {
+        match (member.name(), member.kind()) {
+            (Some("resource"), _) => resource = Some(member),
+            (Some("fullUrl"), Kind::String) => full_url = member.as_str(),
+            (Some("request"), Kind::Object) => match raw_request(member) {
+                Some(read) => request = Some(read),
+                None => return no(member),
+            },
+            (Some("fullUrl" | "request"), Kind::Null) => {}
+            (Some("id" | "extension" | "link" | "search" | "response"), _) => {}
+            _ => return no(member),
+        }
+    }
+    let Some(resource) = resource.filter(|it| it.kind() != Kind::Null) else {
         return Err(malformed("bundle.entry.resource", "an entry with a resource", path(), at));
     };
-    let resource = text.slice_ref(resource.get().as_bytes());
-    let offset = resource.as_ptr() as usize - text.as_ptr() as usize;
-    let place = Place::entry(index, advance(at, &text[..offset]));
-    let (tree, resource_type) = parse(resource, &place, limits)?;
-    let interaction = match (requests, &raw.request) {
+    let place = Place::entry(index, element.position(resource.position()));
+    let tree = element_tree.part(resource.id(), limits).map_err(|error| syntax(&error, &place))?;
+    let resource_type = resource_type(&tree, &place)?;
+    let interaction = match (requests, &request) {
         (Requests::Required, Some(request)) => interaction(request, &resource_type, &path, at)?,
         (Requests::Required, None) => {
             return Err(malformed("bundle.entry.request", "an entry with a request", path(), at));
         }
         (Requests::Absent, _) => Interaction::Keep,
     };
-    Ok(Entry { tree, resource_type, interaction, full_url: raw.full_url.map(|url| Arc::from(&*url)), place })
+    Ok(Entry { tree, resource_type, interaction, full_url: full_url.map(|url| Arc::from(&*url)), place })
 }
 
 /// Parses a resource strictly.
@@ -108,13 +97,37 @@ pub(super) fn read(
 /// A refusal that says where, for what is not JSON within the limits or has no `resourceType`.
 pub(super) fn parse(text: Bytes, place: &Place, limits: &tree::Limits) -> Result<(Tree, Arc<str>)> {
     let tree = Tree::parse(text, limits).map_err(|error| syntax(&error, place))?;
-    let resource_type = tree.resource_type().map(Arc::from);
-    let Some(resource_type) = resource_type else {
+    let resource_type = resource_type(&tree, place)?;
+    Ok((tree, resource_type))
+}
+
+fn resource_type(tree: &Tree, place: &Place) -> Result<Arc<str>> {
+    let Some(resource_type) = tree.resource_type() else {
         let text = "a FHIR resource: a JSON object with a resourceType";
         let path = if place.prefix.is_empty() { "Resource".to_owned() } else { place.prefix.clone() };
         return Err(malformed("structure.resource-type", text, path, place.start));
     };
-    Ok((tree, resource_type))
+    Ok(Arc::from(resource_type))
+}
+
+/// A request with the members that FHIR R4 gives it and no others; none otherwise.
+fn raw_request(request: Node<'_>) -> Option<RawRequest<'_>> {
+    let mut raw = RawRequest::default();
+    let (mut method, mut url) = (None, None);
+    for member in request.members() {
+        let text = member.as_str();
+        match (member.name()?, member.kind()) {
+            ("method", Kind::String) => method = text,
+            ("url", Kind::String) => url = text,
+            ("ifNoneExist", Kind::String) => raw.if_none_exist = text,
+            ("ifMatch", Kind::String) => raw.if_match = text,
+            ("ifNoneExist" | "ifMatch" | "ifNoneMatch" | "ifModifiedSince", Kind::Null) => {}
+            ("ifNoneMatch" | "ifModifiedSince", _) => raw.is_conditional_read = true,
+            _ => return None,
+        }
+    }
+    (raw.method, raw.url) = (method?, url?);
+    Some(raw)
 }
 
 /// What a syntax error of a resource is in the body.
@@ -165,7 +178,7 @@ fn interaction(
     at: Position,
 ) -> Result<Interaction> {
     let no = |rule, text| Err(malformed(rule, text, format!("{}.request", path()), at));
-    if request.if_none_match.is_some() || request.if_modified_since.is_some() {
+    if request.is_conditional_read {
         return no("bundle.entry.request", "no ifNoneMatch or ifModifiedSince on a write");
     }
     let url = request.url.strip_prefix('/').unwrap_or(&request.url);
@@ -194,17 +207,4 @@ fn interaction(
 pub fn etag(text: &str) -> Option<u64> {
     let text = text.strip_prefix("W/").unwrap_or(text);
     text.strip_prefix('"')?.strip_suffix('"')?.parse().ok()
-}
-
-/// The position after `text` that starts at `at`.
-fn advance(at: Position, text: &[u8]) -> Position {
-    let mut position = at;
-    for byte in text {
-        if *byte == b'\n' {
-            position = Position { line: position.line + 1, column: 1 };
-        } else if byte & 0xC0 != 0x80 {
-            position.column += 1;
-        }
-    }
-    position
 }

@@ -252,14 +252,20 @@ impl Stream {
         let mut neighbours = Neighbours::default();
         let mut patients = Patients::default();
         let mut len = 0;
-        each(&source, &limits, form, |index, entry| {
-            patients.push(index, &*entry.resource_type == "Patient");
-            if let Some(full_url) = entry.full_url.as_deref().filter(|url| url.starts_with("urn:")) {
-                neighbours.insert(full_url, &entry.resource_type, uuid::Uuid::new_v4());
-            }
-            len = index + 1;
-            Ok(())
-        })?;
+        each(
+            &source,
+            &limits,
+            form,
+            |_| true,
+            |index, entry| {
+                patients.push(index, &*entry.resource_type == "Patient");
+                if let Some(full_url) = entry.full_url.as_deref().filter(|url| url.starts_with("urn:")) {
+                    neighbours.insert(full_url, &entry.resource_type, uuid::Uuid::new_v4());
+                }
+                len = index + 1;
+                Ok(())
+            },
+        )?;
         Ok(Self { source, context, limits, form, neighbours: Arc::new(neighbours), patients, len })
     }
 
@@ -283,10 +289,8 @@ impl Stream {
     /// # Errors
     /// What `take` gives, or an outage if the spool cannot be read.
     pub fn each(&self, pass: Pass, mut take: impl FnMut(usize, Received) -> Result<()>) -> Result<()> {
-        each(&self.source, &self.limits, self.form, |index, entry| {
-            if self.patients.contains(index) != (pass == Pass::Patients) {
-                return Ok(());
-            }
+        let wanted = |index| self.patients.contains(index) == (pass == Pass::Patients);
+        each(&self.source, &self.limits, self.form, wanted, |index, entry| {
             let mut context = self.context.clone();
             // Each unit of a stream has an answer of its own, so a key of its own.
             context.idempotency_key = context.idempotency_key.map(|key| format!("{key}/{index}").into());
@@ -296,13 +300,23 @@ impl Stream {
     }
 }
 
-fn each(source: &Source, limits: &Limits, form: Form, mut take: impl FnMut(usize, Entry) -> Result<()>) -> Result<()> {
+/// Reads the entries that are wanted, by their number.
+fn each(
+    source: &Source,
+    limits: &Limits,
+    form: Form,
+    wanted: impl Fn(usize) -> bool,
+    mut take: impl FnMut(usize, Entry) -> Result<()>,
+) -> Result<()> {
     let bounds = limits.tree();
     match form {
-        Form::Bundle(requests) => {
-            pieces(source, limits, |text, index, at| take(index, entry::read(&text, index, at, requests, &bounds)?))
-        }
+        Form::Bundle(requests) => pieces(source, limits, |text, index, at| {
+            if wanted(index) { take(index, entry::read(&text, index, at, requests, &bounds)?) } else { Ok(()) }
+        }),
         Form::Lines => super::lines::each(source, limits, |index, text| {
+            if !wanted(index) {
+                return Ok(());
+            }
             let place = Place::line(index);
             let (tree, resource_type) = entry::parse(text, &place, &bounds)?;
             take(index, Entry { tree, resource_type, interaction: Interaction::Keep, full_url: None, place })

@@ -15,8 +15,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::version::{ResourceKey, head_version};
-use super::work::{Kind, Work};
+use super::reading::Reading;
+use super::version::ResourceKey;
+use super::work::{Kind, Piece, Work};
 use super::{Recorded, Recorder, outage, parse, uncommitted};
 use crate::consent::door::Door;
 use crate::consent::mirror;
@@ -214,9 +215,11 @@ impl Recorder {
 
     /// A piece of filing from its row. Nobody is concerned where the subjects were erased.
     async fn filing(&self, row: Bytes, value: Bytes) -> Result<Filing> {
-        let work = Work::decode(&value)?;
-        let mut subjects = self.subjects_of(&work.resource, work.version).await?;
-        subjects.extend(self.subjects_of(&work.resource, work.version.saturating_sub(1)).await?);
+        let mut subjects = Vec::new();
+        for Piece { resource, version } in Work::decode(&value)?.pieces {
+            subjects.extend(self.subjects_of(&resource, version).await?);
+            subjects.extend(self.subjects_of(&resource, version.saturating_sub(1)).await?);
+        }
         subjects.sort_unstable();
         subjects.dedup();
         Ok(Filing { row, value, subjects })
@@ -241,9 +244,7 @@ impl Recorder {
             for row in rows {
                 let key = row.key.last_chunk::<32>().copied().map(ResourceKey);
                 let key = key.ok_or_else(|| Error::defect("a row of a subject's Consents has another key"))?;
-                let head = self.store.read(Table::Resource, &key.head()).await.map_err(|error| outage(&error))?;
-                let Some(head) = head else { continue };
-                let Some(current) = self.read_version(&key, head_version(&head)?).await? else { continue };
+                let Some(current) = Reading::new(self).current(&key).await? else { continue };
                 // Its patient may have been put right since.
                 if !current.about.subjects.contains(&subject) {
                     continue;

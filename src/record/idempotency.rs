@@ -18,8 +18,7 @@ use crate::error::{Error, Refusal, Result};
 use crate::ingest::unit::Interaction;
 use crate::keys::HmacKey;
 use crate::normalize::Normalized;
-use crate::store::vault::VaultError;
-use crate::store::vault::place;
+use crate::store::vault::{Sealers, VaultError, place};
 use crate::store::{Batch, Table};
 
 /// Bytes of a row before the sealed answer: when (u64, microseconds) and a keyed hash of the unit.
@@ -74,16 +73,14 @@ impl Recorder {
         looked_up: LookUp,
         answer: &Answer,
         subjects: &[Pseudonym],
+        sealers: &mut Sealers<'_>,
     ) -> Result<Batch> {
         let Some((key, row)) = looked_up.row else { return Ok(Batch::new()) };
         let plain = serde_json::to_vec(answer).map_err(|_| Error::defect("an answer can't be written"))?;
         let mut value = micros(OffsetDateTime::now_utc()).to_be_bytes().to_vec();
         value.extend_from_slice(&self.fingerprint(unit));
-        value.extend(
-            self.vault
-                .seal(&ids(subjects), &place(Table::Idempotency, &key), &plain)
-                .map_err(|error| sealed(&error))?,
-        );
+        let sealer = sealers.of(&ids(subjects)).map_err(|error| sealed(&error))?;
+        value.extend(sealer.seal(&place(Table::Idempotency, &key), &plain).map_err(|error| sealed(&error))?);
         Ok(Batch::new().expect_read(Table::Idempotency, key.clone(), row).put(Table::Idempotency, key, value))
     }
 

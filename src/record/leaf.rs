@@ -21,6 +21,12 @@ use crate::error::{Error, Result};
 /// The scheme of a flat record.
 pub const SCHEME: u8 = 1;
 
+/// Length of a leaf: its scheme and its commitment.
+pub const LEAF_BYTES: usize = 33;
+
+/// Leaves that wait in one row at most.
+pub const LEAVES_MAX: usize = 1024;
+
 /// What opens a leaf. Sealed under the subjects' keys wherever it is stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Opening {
@@ -113,8 +119,8 @@ impl Record {
 }
 
 /// The bytes that enter the log for a commitment.
-pub fn leaf_bytes(commitment: &[u8; 32]) -> [u8; 33] {
-    let mut leaf = [SCHEME; 33];
+pub fn leaf_bytes(commitment: &[u8; 32]) -> [u8; LEAF_BYTES] {
+    let mut leaf = [SCHEME; LEAF_BYTES];
     leaf[1..].copy_from_slice(commitment);
     leaf
 }

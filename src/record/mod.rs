@@ -8,13 +8,17 @@
 //! sender asks again and, with its idempotency key, gets the answer that it missed.
 
 mod answer;
+mod body;
 pub mod counters;
 pub mod file;
 mod idempotency;
 pub mod leaf;
+mod location;
 pub mod operation;
 mod plan;
 mod provenance;
+pub mod reading;
+pub mod recent;
 mod rewrite;
 mod search;
 pub mod version;
@@ -31,10 +35,15 @@ use sluice_fhir::tree::{self, Node, Tree};
 use time::OffsetDateTime;
 
 pub use self::answer::{Answer, EntryAnswer};
+use self::body::Bodies;
 use self::file::Filing;
-use self::leaf::Record;
+use self::leaf::{LEAF_BYTES, Record};
+use self::location::Head;
 use self::plan::Planned;
+use self::reading::Reading;
+use self::recent::Recent;
 use self::version::About;
+use self::work::{Piece, Shared, Work};
 use crate::consent::door::{Again, Basis, Denied, Door, Permitted};
 use crate::consent::pseudonym::Pseudonym;
 use crate::consent::subjects::{Subjects, local_id_key};
@@ -43,7 +52,7 @@ use crate::forward::Answered;
 use crate::ingest::unit::{Context, Prefer, Shape};
 use crate::keys::Keys;
 use crate::normalize::Resource;
-use crate::store::vault::{Vault, VaultError};
+use crate::store::vault::{Sealers, Vault, VaultError, place};
 use crate::store::{Batch, CommitError, Store, StoreError, Table};
 
 /// How often a unit is planned again when what it was planned on has moved.
@@ -58,6 +67,7 @@ pub struct Recorder {
     idempotency_window: Duration,
     counters: counters::Counters,
     sequence: AtomicU64,
+    unrouted: Recent,
 }
 
 /// A unit that is recorded. Only `record` makes one.
@@ -113,7 +123,6 @@ enum Attempt {
 
 /// A version that is about to be written.
 struct Draft<'a> {
-    at: usize,
     resource: &'a Resource,
     plan: &'a Planned,
     subjects: &'a Subjects,
@@ -122,6 +131,18 @@ struct Draft<'a> {
     /// Of a Consent: whose it is, and whose the version before it was.
     affected: Vec<Pseudonym>,
     upstream_version: Option<String>,
+}
+
+/// A unit on its way into one commit.
+struct Writing<'a> {
+    batch: Batch,
+    bodies: Bodies,
+    sealers: Sealers<'a>,
+    /// Leaves without an index yet, one after another.
+    leaves: Vec<u8>,
+    /// What is to be routed, and how many bytes their bodies have.
+    pieces: Vec<Piece>,
+    pieces_bytes: usize,
 }
 
 /// What all versions of a unit have in common.
@@ -143,7 +164,16 @@ impl Recorder {
         idempotency_window: Duration,
     ) -> Self {
         let counters = counters::Counters::default();
-        Self { store, vault, keys, tenant, idempotency_window, counters, sequence: AtomicU64::new(0) }
+        Self {
+            store,
+            vault,
+            keys,
+            tenant,
+            idempotency_window,
+            counters,
+            sequence: AtomicU64::new(0),
+            unrouted: Recent::default(),
+        }
     }
 
     /// The store that it writes.
@@ -254,12 +284,11 @@ impl Recorder {
             } else {
                 Vec::new()
             };
-            drafts.push(Draft { at, resource, plan, subjects, body, stored, affected, upstream_version });
+            drafts.push(Draft { resource, plan, subjects, body, stored, affected, upstream_version });
         }
         let authored = provenance::of(answered, &planned, &recorded_at, self)?;
-        for (behind, provenance::Authored { resource, plan, subjects, body }) in authored.iter().enumerate() {
+        for provenance::Authored { resource, plan, subjects, body } in &authored {
             drafts.push(Draft {
-                at: planned.len() + behind,
                 resource,
                 plan,
                 subjects,
@@ -273,7 +302,8 @@ impl Recorder {
         let operation = staged.operation().to_string();
         let answer = told(answered, &planned, &bodies, &recorded_at, &operation)?;
         // Staged no more, in the same commit.
-        let mut batch = staged.settle(self.remember(normalized, looked_up, &answer, &everyone)?);
+        let mut sealers = Sealers::new(&self.vault);
+        let mut batch = staged.settle(self.remember(normalized, looked_up, &answer, &everyone, &mut sealers)?);
         batch = batch.put(
             Table::Operation,
             staged.operation().as_bytes().to_vec(),
@@ -291,17 +321,25 @@ impl Recorder {
         if door.moved(&ground.basis) {
             return Ok(Attempt::Moved);
         }
+        let bodies = Bodies::new(staged.operation().as_bytes());
+        let (leaves, pieces) = (Vec::new(), Vec::new());
+        let mut writing = Writing { batch, bodies, sealers, leaves, pieces, pieces_bytes: 0 };
         for basis in &ground.basis {
             let leaf = self.collected(basis, context, &recorded_at).text("operation", &operation);
             let leaf = leaf.commit(&[(basis.subject, numbering.next(&basis.subject))])?;
-            batch = self.leaf(batch, &leaf, &[basis.subject])?;
+            writing.leaves.extend_from_slice(&leaf::leaf_bytes(&leaf.commitment));
+            opening(&mut writing.batch, &leaf, &[basis.subject], &mut writing.sealers)?;
         }
         let mut filings = Vec::new();
+        let versioning =
+            Versioning { announced: ground.announced, context, recorded_at: &recorded_at, operation: &operation };
         for draft in &drafts {
-            let context =
-                Versioning { announced: ground.announced, context, recorded_at: &recorded_at, operation: &operation };
-            batch = self.version(batch, draft, &context, &mut numbering, &mut filings)?;
+            self.version(&mut writing, draft, &versioning, &mut numbering, &mut filings)?;
         }
+        self.work(&mut writing, &versioning)?;
+        let Writing { mut batch, bodies, mut sealers, leaves, .. } = writing;
+        bodies.finish(&mut sealers, &mut batch)?;
+        self.pending(&mut batch, &leaves);
         batch = numbering.seal(batch);
         let mark = door.unfiled().mark(filings.iter().flat_map(|filing| &filing.subjects).copied().collect());
         // A crash right here leaves nothing; a crash after the commit leaves everything, unanswered.
@@ -339,13 +377,13 @@ impl Recorder {
     /// The rows of one version: the head, the version, its leaf, its work, and where a Patient is found.
     fn version(
         &self,
-        mut batch: Batch,
+        writing: &mut Writing<'_>,
         draft: &Draft<'_>,
         versioning: &Versioning<'_>,
         numbering: &mut counters::Numbering<'_>,
         filings: &mut Vec<Filing>,
-    ) -> Result<Batch> {
-        let Draft { at, resource, plan, subjects, body, stored, affected, upstream_version } = draft;
+    ) -> Result<()> {
+        let Draft { resource, plan, subjects, body, stored, affected, upstream_version } = draft;
         let Versioning { announced, context, recorded_at, operation } = *versioning;
         let numbered: Vec<_> = subjects.pseudonyms().iter().map(|it| (*it, numbering.next(it))).collect();
         let mut record = Record::new("resource", &self.tenant, recorded_at)
@@ -370,44 +408,27 @@ impl Recorder {
             sender: context.caller.institution.to_string(),
             operation: operation.to_owned(),
             commitment: HEXLOWER.encode(&leaf.commitment),
-            opening: leaf.opening.clone(),
+            opening: leaf.opening,
         };
-        let plain = version::encode(&about, body)?;
-        let sealed_body = self
-            .vault
-            .seal(&ids(subjects.pseudonyms()), &plan.key.aad(plan.version), &plain)
-            .map_err(|error| sealed(&error))?;
-        batch = batch
-            .expect_read(Table::Resource, plan.key.head(), plan.head.clone())
-            .put(Table::Resource, plan.key.head(), version::head_value(plan.version))
-            .put(Table::Version, plan.key.version(plan.version), sealed_body)
-            .put(
-                Table::LeafPending,
-                self.next_sequence().to_be_bytes().to_vec(),
-                leaf::leaf_bytes(&leaf.commitment).to_vec(),
-            );
-        if announced {
-            let todo = work::Work {
-                resource: plan.key,
-                version: plan.version,
-                traceparent: context.traceparent.as_deref().map(str::to_owned),
-                operation: operation.to_owned(),
-                at: u32::try_from(*at).unwrap_or(u32::MAX),
-            };
-            batch = batch.put(Table::Work, work::key(work::Kind::Route, self.next_sequence()), todo.encode()?);
+        let location = writing.bodies.add(&about, body, &mut writing.sealers, &mut writing.batch)?;
+        writing.leaves.extend_from_slice(&leaf::leaf_bytes(&leaf.commitment));
+        let batch = &mut writing.batch;
+        if !plan.fresh {
+            batch.add_expect_read(Table::Resource, plan.key.head(), plan.head.clone());
         }
+        if let Some(before) = &plan.head {
+            let before = Head::decode(before)?;
+            batch.add_put(Table::Version, plan.key.version(before.version), before.location.encode().to_vec());
+        }
+        batch.add_put(Table::Resource, plan.key.head(), Head { version: plan.version, location }.encode());
+        let piece = Piece { resource: plan.key, version: plan.version };
         if &**resource.resource_type() == "Consent" {
-            let todo = work::Work {
-                resource: plan.key,
-                version: plan.version,
-                traceparent: None,
-                operation: operation.to_owned(),
-                at: 0,
-            };
+            let shared = Shared { operation: operation.to_owned(), traceparent: None };
+            let todo = Work { pieces: vec![piece], shared };
             let (row, value) = (work::key(work::Kind::File, self.next_sequence()), todo.encode()?);
-            batch = batch.put(Table::Work, row.clone(), value.clone());
+            batch.add_put(Table::Work, row.clone(), value.clone());
             for subject in subjects.pseudonyms() {
-                batch = batch.put(Table::SubjectResource, [subject.0, plan.key.0].concat(), Bytes::new());
+                batch.add_put(Table::SubjectResource, [subject.0, plan.key.0].concat(), Bytes::new());
             }
             filings.push(Filing { row, value, subjects: affected.clone() });
         }
@@ -416,23 +437,48 @@ impl Recorder {
         {
             for reference in names(resource, plan) {
                 let key = local_id_key(&self.keys, &reference);
-                batch = batch.put(Table::LocalId, key, subject.0.to_vec());
+                batch.add_put(Table::LocalId, key, subject.0.to_vec());
             }
         }
-        Ok(batch)
+        if announced {
+            if writing.pieces.len() == work::PIECES_MAX || writing.pieces_bytes + body.len() > work::BODY_BYTES_MAX {
+                self.work(writing, versioning)?;
+            }
+            writing.pieces.push(piece);
+            writing.pieces_bytes += body.len();
+        }
+        Ok(())
+    }
+
+    /// The row of the work that was gathered, if any was.
+    fn work(&self, writing: &mut Writing<'_>, versioning: &Versioning<'_>) -> Result<()> {
+        let pieces = std::mem::take(&mut writing.pieces);
+        writing.pieces_bytes = 0;
+        if pieces.is_empty() {
+            return Ok(());
+        }
+        let shared = Shared {
+            operation: versioning.operation.to_owned(),
+            traceparent: versioning.context.traceparent.as_deref().map(str::to_owned),
+        };
+        let key = work::key(work::Kind::Route, self.next_sequence());
+        writing.batch.add_put(Table::Work, key, Work { pieces, shared }.encode()?);
+        Ok(())
     }
 
     /// Adds a leaf with an opening of its own.
-    pub(crate) fn leaf(&self, batch: Batch, leaf: &leaf::Leaf, subjects: &[Pseudonym]) -> Result<Batch> {
-        let plain = serde_json::to_vec(&leaf.opening).map_err(|_| Error::defect("an opening can't be written"))?;
-        let mut aad = vec![Table::Opening.tag()];
-        aad.extend_from_slice(&leaf.commitment);
-        let opening = self.vault.seal(&ids(subjects), &aad, &plain).map_err(|error| sealed(&error))?;
-        Ok(batch.put(Table::Opening, leaf.commitment.to_vec(), opening).put(
-            Table::LeafPending,
-            self.next_sequence().to_be_bytes().to_vec(),
-            leaf::leaf_bytes(&leaf.commitment).to_vec(),
-        ))
+    pub(crate) fn leaf(&self, mut batch: Batch, leaf: &leaf::Leaf, subjects: &[Pseudonym]) -> Result<Batch> {
+        opening(&mut batch, leaf, subjects, &mut Sealers::new(&self.vault))?;
+        self.pending(&mut batch, &leaf::leaf_bytes(&leaf.commitment));
+        Ok(batch)
+    }
+
+    /// Adds leaves that wait for an index, one after another.
+    fn pending(&self, batch: &mut Batch, leaves: &[u8]) {
+        for leaves in leaves.chunks(LEAF_BYTES * leaf::LEAVES_MAX) {
+            let key = self.next_sequence().to_be_bytes().to_vec();
+            batch.add_put(Table::LeafPending, key, leaves.to_vec());
+        }
     }
 
     /// The rows of the search index that change: gained identifiers in, lost ones out.
@@ -491,13 +537,7 @@ impl Recorder {
     /// # Errors
     /// An outage of the store; a defect if a row can't be opened though its keys are there.
     pub async fn read_version(&self, key: &version::ResourceKey, number: u64) -> Result<Option<version::Version>> {
-        let row = self.store.read(Table::Version, &key.version(number)).await.map_err(|error| outage(&error))?;
-        let Some(row) = row else { return Ok(None) };
-        match self.vault.open(&key.aad(number), &row) {
-            Ok(plain) => version::decode(plain).map(Some),
-            Err(VaultError::Erased) => Ok(None),
-            Err(error) => Err(sealed(&error)),
-        }
+        Reading::new(self).version(key, number).await
     }
 
     /// Opens the current version; none if there is none.
@@ -506,10 +546,23 @@ impl Recorder {
     /// As [`Recorder::read_version`].
     pub async fn read_current(&self, resource_type: &str, id: &str) -> Result<Option<version::Version>> {
         let key = version::ResourceKey::of(&self.keys, resource_type, id);
-        let head = self.store.read(Table::Resource, &key.head()).await.map_err(|error| outage(&error))?;
-        let Some(head) = head else { return Ok(None) };
-        self.read_version(&key, version::head_version(&head)?).await
+        Reading::new(self).current(&key).await
     }
+
+    /// Where the work on routing begins that is not done.
+    pub(crate) fn unrouted(&self) -> &Recent {
+        &self.unrouted
+    }
+}
+
+/// Adds what opens a leaf.
+fn opening(batch: &mut Batch, leaf: &leaf::Leaf, subjects: &[Pseudonym], sealers: &mut Sealers<'_>) -> Result<()> {
+    let plain = serde_json::to_vec(&leaf.opening).map_err(|_| Error::defect("an opening can't be written"))?;
+    let aad = place(Table::Opening, &leaf.commitment);
+    let sealer = sealers.of(&ids(subjects)).map_err(|error| sealed(&error))?;
+    let opening = sealer.seal(&aad, &plain).map_err(|error| sealed(&error))?;
+    batch.add_put(Table::Opening, leaf.commitment.to_vec(), opening);
+    Ok(())
 }
 
 /// What the sender is told.

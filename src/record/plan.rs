@@ -14,8 +14,9 @@ use sluice_fhir::outcome::{Issue, IssueType, Severity};
 use sluice_fhir::reference::is_id;
 use sluice_fhir::tree::Node;
 
+use super::location::Head;
 use super::search::{Criteria, Found};
-use super::version::{ResourceKey, head_version};
+use super::version::ResourceKey;
 use super::{Recorder, outage};
 use crate::error::{Error, Refusal, Result};
 use crate::forward::Located;
@@ -33,6 +34,8 @@ pub(super) struct Planned {
     pub key: ResourceKey,
     /// The head row as it was read.
     pub head: Option<Bytes>,
+    /// Whether its id was drawn at random for this very attempt: then nothing stands there, and no row need say so.
+    pub fresh: bool,
     /// The version that it will be; the one that stands, if nothing is written.
     pub version: u64,
     /// Whether a version is written; not so for a conditional create that found its resource.
@@ -58,15 +61,16 @@ pub(super) async fn unit(unit: &Normalized, upstream: Option<&[Located]>, record
         let located = upstream.and_then(|it| it.get(at));
         planned.push(identify(resource, located, unit.neighbours(), recorder).await?);
     }
-    let keys = planned.iter().map(|it| (Table::Resource, it.key.head())).collect();
-    let heads = recorder.store.read_many(keys).await.map_err(|error| outage(&error))?;
+    let keys = planned.iter().filter(|it| !it.fresh).map(|it| (Table::Resource, it.key.head())).collect();
+    let mut heads = recorder.store.read_many(keys).await.map_err(|error| outage(&error))?.into_iter();
     let mut seen = HashSet::with_capacity(planned.len());
-    for ((plan, resource), head) in planned.iter_mut().zip(unit.resources()).zip(heads) {
+    for (plan, resource) in planned.iter_mut().zip(unit.resources()) {
+        let head = if plan.fresh { None } else { heads.next().flatten() };
         if plan.write && !seen.insert(plan.key) && unit.shape() == Shape::Transaction {
             // FHIR R4 http.html#trules: the identities of the resources SHALL NOT overlap.
             return Err(no(resource, Refusal::Malformed, "transaction.overlap", "one entry for each resource"));
         }
-        let current = head.as_deref().map(head_version).transpose()?;
+        let current = head.as_deref().map(Head::decode).transpose()?.map(|it| it.version);
         if let Interaction::Update { if_match: Some(wanted), .. } = resource.interaction()
             && upstream.is_none()
             && current != Some(*wanted)
@@ -89,7 +93,11 @@ async fn identify(
     let resource_type = resource.resource_type();
     let plan = |id: String, write, relied_on| {
         let key = ResourceKey::of(&recorder.keys, resource_type, &id);
-        Planned { id, key, head: None, version: 0, write, relied_on }
+        Planned { id, key, head: None, fresh: false, version: 0, write, relied_on }
+    };
+    let new = |relied_on| {
+        let (id, fresh) = new_id(resource, neighbours);
+        Planned { fresh, ..plan(id, true, relied_on) }
     };
     if let Some(located) = located {
         // A conditional create that found its resource has written nothing there.
@@ -98,16 +106,14 @@ async fn identify(
     }
     match resource.interaction() {
         Interaction::Update { id, .. } => Ok(plan(id.clone(), true, None)),
-        Interaction::Create { if_none_exist: None } => Ok(plan(new_id(resource, neighbours), true, None)),
+        Interaction::Create { if_none_exist: None } => Ok(new(None)),
         Interaction::Create { if_none_exist: Some(query) } => {
             let Some(criteria) = Criteria::parse(query) else {
                 let text = "a search by identifier=[system]|[value]";
                 return Err(no(resource, Refusal::Precondition, "http.if-none-exist", text));
             };
             match recorder.search(resource_type, &criteria).await? {
-                Found { ids, key, row } if ids.is_empty() => {
-                    Ok(plan(new_id(resource, neighbours), true, Some((key, row))))
-                }
+                Found { ids, key, row } if ids.is_empty() => Ok(new(Some((key, row)))),
                 Found { mut ids, .. } if ids.len() == 1 => Ok(plan(ids.remove(0), false, None)),
                 Found { .. } => {
                     let text = "a search that at most one resource matches";
@@ -118,15 +124,16 @@ async fn identify(
         Interaction::Keep => {
             let carried = resource.tree().root().member("id").and_then(Node::as_str);
             let carried = carried.filter(|id| is_id(id)).map(Cow::into_owned);
-            Ok(plan(carried.unwrap_or_else(|| new_id(resource, neighbours)), true, None))
+            Ok(carried.map_or_else(|| new(None), |id| plan(id, true, None)))
         }
     }
 }
 
-/// A new id: the one that the first pass over a stream has promised, so that others can refer to it; else a random one.
-fn new_id(resource: &Resource, neighbours: Option<&Neighbours>) -> String {
+/// A new id: the one that the first pass over a stream has promised, so that others can refer to it; else a random one,
+/// which is fresh.
+fn new_id(resource: &Resource, neighbours: Option<&Neighbours>) -> (String, bool) {
     let promised = resource.full_url().and_then(|url| neighbours?.find(url)).map(|neighbour| neighbour.id);
-    promised.unwrap_or_else(uuid::Uuid::new_v4).to_string()
+    (promised.unwrap_or_else(uuid::Uuid::new_v4).to_string(), promised.is_none())
 }
 
 /// A refusal that names the resource's place.

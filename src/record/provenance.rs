@@ -90,7 +90,7 @@ fn one(
     let resource = normalize::authored(json)?;
     let id = uuid::Uuid::new_v4().to_string();
     let key = ResourceKey::of(&recorder.keys, resource.resource_type(), &id);
-    let plan = Planned { id, key, head: None, version: 1, write: true, relied_on: None };
+    let plan = Planned { id, key, head: None, fresh: true, version: 1, write: true, relied_on: None };
     let body = rewrite::identified(&resource, &plan, recorded_at);
     Ok(Authored { resource, plan, subjects, body })
 }

@@ -1,22 +1,16 @@
 //! Versions of resources as rows.
 //!
-//! Takes: a resource as stored, whom it is about, and what opens its leaf. Gives: the sealed value of a
-//! [`Table::Version`](crate::store::Table) row, and the parts of one that was opened. Never: leaves anything of it in
-//! the clear: a row's key is a keyed hash.
-
-use bytes::{BufMut, Bytes, BytesMut};
-use serde::{Deserialize, Serialize};
+//! Takes: a resource's type, id and version. Gives: the keys of its rows, and where it lies among the sealed
+//! [bodies](super::body). Never: leaves anything of it in the clear: a row's key is a keyed hash.
 
 use super::leaf::Opening;
 use crate::consent::pseudonym::Pseudonym;
 use crate::consent::subjects::Subjects;
-use crate::error::{Error, Result};
 use crate::keys::{HmacKey, Keys};
-use crate::store::Table;
-use crate::store::vault::place;
+use bytes::{BufMut, Bytes, BytesMut};
 
 /// What is known of a version beside its body.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct About {
     /// Its type.
     pub resource_type: String,
@@ -84,53 +78,4 @@ impl ResourceKey {
         key.put_u64(version);
         key.freeze()
     }
-
-    /// What the seal of a version's row is bound to, so that rows can't be swapped.
-    pub fn aad(&self, version: u64) -> Vec<u8> {
-        place(Table::Version, &self.version(version))
-    }
-}
-
-/// The value of a [`Table::Resource`] row: the number of the current version.
-pub fn head_value(version: u64) -> Bytes {
-    Bytes::copy_from_slice(&version.to_be_bytes())
-}
-
-/// Reads the value of a [`Table::Resource`] row.
-///
-/// # Errors
-/// A defect if it is not one.
-pub fn head_version(value: &[u8]) -> Result<u64> {
-    let bytes = value.try_into().map_err(|_| Error::defect("a head row is not 8 bytes"))?;
-    Ok(u64::from_be_bytes(bytes))
-}
-
-/// The plaintext of a version's row: the length of the first part, what is known, the body.
-///
-/// # Errors
-/// A defect if `about` can't be written.
-pub fn encode(about: &About, body: &[u8]) -> Result<Vec<u8>> {
-    let head = serde_json::to_vec(about).map_err(|_| Error::defect("a version can't be written"))?;
-    let length = u32::try_from(head.len()).map_err(|_| Error::defect("a version's head is too long"))?;
-    let mut plain = Vec::with_capacity(4 + head.len() + body.len());
-    plain.extend_from_slice(&length.to_be_bytes());
-    plain.extend_from_slice(&head);
-    plain.extend_from_slice(body);
-    Ok(plain)
-}
-
-/// Reads the plaintext of a version's row.
-///
-/// # Errors
-/// A defect if it is not one.
-pub fn decode(plain: Vec<u8>) -> Result<Version> {
-    let plain = Bytes::from(plain);
-    let broken = || Error::defect("a version's row is not what was written");
-    let (length, _) = plain.split_first_chunk::<4>().ok_or_else(broken)?;
-    let end = usize::try_from(u32::from_be_bytes(*length)).map_err(|_| broken())?.saturating_add(4);
-    if end > plain.len() {
-        return Err(broken());
-    }
-    let about = serde_json::from_slice(&plain[4..end]).map_err(|_| broken())?;
-    Ok(Version { about, body: plain.slice(end..) })
 }

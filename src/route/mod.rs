@@ -11,6 +11,7 @@ pub mod event;
 pub mod outbox;
 
 use std::collections::HashSet;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -25,13 +26,18 @@ use crate::consent::pseudonym::Pseudonym;
 use crate::error::Result;
 use crate::observe;
 use crate::record::leaf::Record;
+use crate::record::reading::Reading;
 use crate::record::version::Version;
-use crate::record::work::{Kind, Work};
+use crate::record::work::{self, Kind, Piece, Shared, Work};
 use crate::record::{Recorder, instant, outage, uncommitted};
 use crate::store::{Batch, Direction, KeyRange, Row, Table};
 
-/// Rows of work in one commit at most.
-const WORK_MAX: usize = 64;
+/// Rows of work read at a time.
+const ROWS_MAX: usize = 64;
+
+/// One commit takes no further row once it holds this many resources, or this many bytes of them.
+const PIECES_MAX: usize = 256;
+const BODY_BYTES_MAX: usize = 4 << 20;
 
 /// What routing needs.
 #[derive(Clone)]
@@ -53,10 +59,10 @@ pub struct Progress {
     pub events: usize,
 }
 
-/// A row of work, decided.
+/// A piece of work, decided.
 struct Decided {
-    row: Row,
-    work: Work,
+    piece: Piece,
+    shared: Arc<Shared>,
     version: Version,
     /// By the place of the subscriber.
     judgements: Vec<(usize, Judgement)>,
@@ -70,43 +76,86 @@ impl Router {
     pub async fn pass(&self, recorder: &Recorder, door: &Door) -> Result<Progress> {
         let mut progress = Progress::default();
         let mut blocked = HashSet::new();
-        let mut range = KeyRange::prefix(vec![Kind::Route as u8]);
+        let from = work::key(Kind::Route, recorder.unrouted().from());
+        let mut range = KeyRange { from: Bound::Included(from), ..KeyRange::prefix(vec![Kind::Route as u8]) };
+        // The first row that is left, or the last one seen.
+        let (mut left, mut seen) = (None, None);
         loop {
-            let rows = recorder.store().scan(Table::Work, range.clone(), WORK_MAX, Direction::Up).await;
-            let rows = rows.map_err(|error| outage(&error))?;
-            let Some(last) = rows.last() else { return Ok(progress) };
-            range = range.after(last.key.clone());
-            self.batch(rows, &mut blocked, &mut progress, recorder, door).await?;
+            let rows = recorder.store().scan(Table::Work, range.clone(), ROWS_MAX, Direction::Up).await;
+            let mut rows = rows.map_err(|error| outage(&error))?.into_iter().peekable();
+            if rows.peek().is_none() {
+                if let Some(row) = left.or(seen).as_deref().and_then(work::sequence) {
+                    recorder.unrouted().done_below(row);
+                }
+                return Ok(progress);
+            }
+            while rows.peek().is_some() {
+                let waiting = progress.waiting;
+                let (first, last) = self.batch(&mut rows, &mut blocked, &mut progress, recorder, door).await?;
+                if progress.waiting > waiting {
+                    left = left.or(Some(first));
+                }
+                range = range.after(last.clone());
+                seen = Some(last);
+            }
         }
     }
 
+    /// Decides on the next rows, as many as one commit takes, at least one; gives the keys of the first and of the last.
     async fn batch(
         &self,
-        rows: Vec<Row>,
+        rows: &mut impl Iterator<Item = Row>,
         blocked: &mut HashSet<Pseudonym>,
         progress: &mut Progress,
         recorder: &Recorder,
         door: &Door,
-    ) -> Result<()> {
+    ) -> Result<(Bytes, Bytes)> {
         let mut batch = Batch::new();
-        let mut decided = Vec::with_capacity(rows.len());
+        let mut decided = Vec::new();
+        let mut reading = Reading::new(recorder);
+        let (mut done, mut bytes) = (0, 0);
+        let (mut first, mut last) = (None, Bytes::new());
         for row in rows {
-            let work = Work::decode(&row.value)?;
-            let Some(version) = recorder.read_version(&work.resource, work.version).await? else {
-                // Erased since: nobody is told.
-                batch = batch.delete(Table::Work, row.key);
-                progress.done += 1;
-                continue;
-            };
-            let judgements = self.judge(&version, door).await?;
-            let waits = judgements.iter().any(|(_, it)| it.pending && !it.passes());
-            if waits || version.about.subjects.iter().any(|it| blocked.contains(it)) {
-                blocked.extend(version.about.subjects.iter().copied());
-                progress.waiting += 1;
-                continue;
+            let Work { pieces, shared } = Work::decode(&row.value)?;
+            let shared = Arc::new(shared);
+            let count = pieces.len();
+            let mut left = Vec::new();
+            // Without subscribers there is nothing to decide, and so nothing to be read.
+            let asked = if self.subscribers.is_empty() { Vec::new() } else { pieces };
+            for piece in asked {
+                let Some(version) = reading.version(&piece.resource, piece.version).await? else {
+                    // Erased since: nobody is told.
+                    continue;
+                };
+                let judgements = self.judge(&version, door).await?;
+                let waits = judgements.iter().any(|(_, it)| it.pending && !it.passes());
+                if waits || version.about.subjects.iter().any(|it| blocked.contains(it)) {
+                    blocked.extend(version.about.subjects.iter().copied());
+                    left.push(piece);
+                    continue;
+                }
+                bytes += version.body.len();
+                decided.push(Decided { piece, shared: Arc::clone(&shared), version, judgements });
             }
-            decided.push(Decided { row, work, version, judgements });
+            progress.waiting += left.len();
+            done += count - left.len();
+            last = row.key.clone();
+            first.get_or_insert_with(|| row.key.clone());
+            if left.len() < count {
+                // Whoever else routes on the same store loses here, and changes nothing.
+                batch = batch.expect_value(Table::Work, row.key.clone(), row.value);
+                batch = if left.is_empty() {
+                    batch.delete(Table::Work, row.key)
+                } else {
+                    let shared = Shared::clone(&shared);
+                    batch.put(Table::Work, row.key, Work { pieces: left, shared }.encode()?)
+                };
+            }
+            if decided.len() >= PIECES_MAX || bytes >= BODY_BYTES_MAX {
+                break;
+            }
         }
+        let keys = (first.unwrap_or_default(), last);
         let everyone: Vec<Pseudonym> = decided.iter().flat_map(|it| it.version.about.subjects.clone()).collect();
         let at = instant(OffsetDateTime::now_utc());
         let mut events = 0;
@@ -134,13 +183,8 @@ impl Router {
                 }
             }
         }
-        let done = decided.len();
-        for it in decided {
-            // Whoever else routes on the same store loses here, and changes nothing.
-            batch = batch.expect_value(Table::Work, it.row.key.clone(), it.row.value).delete(Table::Work, it.row.key);
-        }
         if batch.is_empty() {
-            return Ok(());
+            return Ok(keys);
         }
         batch = numbering.seal(batch);
         let committing = recorder.store().commit(batch);
@@ -151,7 +195,7 @@ impl Router {
         }
         progress.done += done;
         progress.events += events;
-        Ok(())
+        Ok(keys)
     }
 
     /// What the door says for each subscriber that takes this type.
@@ -206,8 +250,8 @@ impl Router {
             decision: leaf.opening.record.clone(),
             subjects: subjects.clone(),
             pairwise,
-            versions: group.iter().map(|(it, _)| (Pseudonym(it.work.resource.0), it.work.version)).collect(),
-            traceparent: first.work.traceparent.clone(),
+            versions: group.iter().map(|(it, _)| (Pseudonym(it.piece.resource.0), it.piece.version)).collect(),
+            traceparent: first.shared.traceparent.clone(),
             wait: subscriber.wait,
             sequence: None,
             maybe_sent: false,
@@ -252,7 +296,7 @@ fn groups<'a>(decided: &'a [Decided], place: usize, subscriber: &Subscriber) -> 
                 && judgement.passes()
                 && said.rule == judgement.rule
                 && said.outcome == judgement.outcome
-                && before.work.operation == it.work.operation
+                && before.shared.operation == it.shared.operation
                 && before.version.about.subjects == it.version.about.subjects
                 && Action::of(before.version.about.version) == Action::of(it.version.about.version)
         };

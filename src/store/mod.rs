@@ -33,9 +33,11 @@ pub const SCAN_BYTES_MAX: usize = 8 << 20;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Table {
-    /// Current version of a resource. Key: keyed hash of (type, id). Value: sealed head. Owner: `record`.
+    /// Current version of a resource. Key: keyed hash of (type, id). Value: its number u64, and where in `Body` it
+    /// lies: operation id, row u32, place u32. Owner: `record`.
     Resource = 1,
-    /// Each version of a resource. Key: keyed hash of (type, id), version u64. Value: sealed body. Owner: `record`.
+    /// Each version of a resource that is not the current one. Key: keyed hash of (type, id), version u64. Value: where
+    /// in `Body` it lies. Owner: `record`.
     Version = 2,
     /// Per subject: the audit counter, the consent version last seen. Key: subject tag. Owner: `record`.
     Subject = 3,
@@ -45,11 +47,13 @@ pub enum Table {
     Operation = 5,
     /// The first answer to a request. Key: keyed hash of (tenant, caller, key). Value: sealed answer. Owner: `stage`.
     Idempotency = 6,
-    /// What settle still has to do. Key: stage tag u8, sequence u64. Owner: `record`, `route`.
+    /// What settle still has to do, many resources of a unit in one row. Key: stage tag u8, sequence u64. Owner:
+    /// `record`, `route`.
     Work = 7,
     /// A sequenced leaf of the log. Key: leaf index u64. Value: scheme and commitment. Owner: `anchor`.
     Leaf = 8,
-    /// A leaf without an index yet. Key: sequence u64. Value: scheme, commitment, origin of the leaf. Owner: `record`, `route`.
+    /// Leaves without an index yet, those of a commit in one row. Key: sequence u64. Value: for each, scheme and
+    /// commitment. Owner: `record`, `route`.
     LeafPending = 9,
     /// A tile of the log. Key: level u8, index u64. Value: the hashes that it has so far, so that a partial tile is the
     /// beginning of its value. Owner: `anchor`.
@@ -80,6 +84,8 @@ pub enum Table {
     Decision = 22,
     /// Where a leaf stands in the log; dummies have no row. Key: commitment. Value: leaf index u64. Owner: `anchor`.
     LeafIndex = 23,
+    /// Versions of one unit about the same patients. Key: operation id, row u32. Value: sealed. Owner: `record`.
+    Body = 24,
     /// The openings of a consent root. Key: subject tag, root. Value: sealed openings. Owner: `consent`.
     PolicySet = 31,
     /// A unit between stage and record. Key: kind u8, then operation id (state, sealed body, refusal) or the keyed hash
@@ -166,6 +172,20 @@ impl Batch {
     pub fn delete(mut self, table: Table, key: impl Into<Bytes>) -> Self {
         self.delete.push((table, key.into()));
         self
+    }
+
+    /// Demands what was read before, as [`Batch::expect_read`] does, where the batch is built piece by piece.
+    pub fn add_expect_read(&mut self, table: Table, key: impl Into<Bytes>, read: Option<Bytes>) {
+        let key = key.into();
+        self.expect.push(match read {
+            Some(value) => Expect::Value(table, key, value),
+            None => Expect::Absent(table, key),
+        });
+    }
+
+    /// Writes a row, as [`Batch::put`] does, where the batch is built piece by piece.
+    pub fn add_put(&mut self, table: Table, key: impl Into<Bytes>, value: impl Into<Bytes>) {
+        self.put.push(Row { table, key: key.into(), value: value.into() });
     }
 
     /// Adds all of another batch after this one's.

@@ -9,6 +9,8 @@
 //! order of their slots, expanded with the salt; it and the data key each seal one message, so their nonces are zero
 //! (AES-256-GCM, NIST SP 800-38D). Everything before the ciphertext, and the place, is authenticated.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
@@ -44,6 +46,27 @@ pub struct Sealer {
     wrapping: hkdf::Prk,
 }
 
+/// The sealers of one unit, each made once. Not for keeping, as [`Sealer`] is not.
+pub struct Sealers<'a> {
+    vault: &'a Vault,
+    known: HashMap<Vec<SubjectKey>, Sealer>,
+}
+
+impl<'a> Sealers<'a> {
+    /// None yet.
+    pub fn new(vault: &'a Vault) -> Self {
+        Self { vault, known: HashMap::new() }
+    }
+
+    /// The sealer for these subjects, each of which must have a key.
+    pub fn of(&mut self, subjects: &[SubjectKey]) -> Result<&Sealer, VaultError> {
+        match self.known.entry(subjects.to_vec()) {
+            Entry::Occupied(known) => Ok(known.into_mut()),
+            Entry::Vacant(new) => Ok(new.insert(self.vault.sealer(subjects)?)),
+        }
+    }
+}
+
 /// The place of a row, for `aad`: table and key.
 pub fn place(table: Table, key: &[u8]) -> Vec<u8> {
     let mut place = Vec::with_capacity(1 + key.len());
@@ -67,6 +90,10 @@ impl Vault {
     /// Gives each subject that has none a key; durable when it returns. To be done once for a unit, before anything
     /// is sealed. May wait for the disk, so it runs on a thread that may block.
     pub async fn prepare(&self, subjects: Vec<SubjectKey>) -> Result<(), VaultError> {
+        // Most subjects have one: that is a look at a page or two that are in memory.
+        if self.keystore.has_all(&subjects)? {
+            return Ok(());
+        }
         let keystore = Arc::clone(&self.keystore);
         let ensured = tokio::task::spawn_blocking(move || keystore.ensure(&subjects)).await;
         ensured.map_err(|_| VaultError::Closed)?.map_err(VaultError::from)

@@ -1,5 +1,9 @@
 //! The way in, without sockets: what `admit` accepts, refuses, keeps and gives again.
 
+use sluice::error::Kind;
+use sluice::record::version::ResourceKey;
+use sluice::store::{Batch, Direction, KeyRange, Table};
+
 use crate::rig::{Rig, transaction};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -75,4 +79,85 @@ async fn a_patient_of_whom_nothing_is_known_is_an_outage() {
     ]);
     rig.admit(&patient).await.unwrap();
     rig.admit(&of_unknown).await.unwrap();
+}
+
+/// A unit about two patients and about both at once, its bodies too large for one row each.
+fn about_two() -> String {
+    let note = "x".repeat(2_000);
+    let mut entries = vec![
+        r#"{"resource":{"resourceType":"Patient","id":"p"},"request":{"method":"PUT","url":"Patient/p"}}"#.to_owned(),
+        r#"{"resource":{"resourceType":"Patient","id":"q"},"request":{"method":"PUT","url":"Patient/q"}}"#.to_owned(),
+        r#"{"resource":{"resourceType":"Organization","id":"o","name":"O"},"request":{"method":"PUT","url":"Organization/o"}}"#.to_owned(),
+    ];
+    for n in 0..90 {
+        let (patient, performer) = [("p", ""), ("q", ""), ("p", r#","performer":[{"reference":"Patient/q"}]"#)][n % 3];
+        entries.push(format!(
+            r#"{{"resource":{{"resourceType":"Observation","id":"o{n}","status":"final","code":{{"text":"{note}{n}"}},"subject":{{"reference":"Patient/{patient}"}}{performer}}},"request":{{"method":"PUT","url":"Observation/o{n}"}}}}"#
+        ));
+    }
+    transaction(&entries)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn erasing_a_patient_erases_all_that_is_about_her_and_nothing_else() {
+    let rig = Rig::new().await;
+    rig.admit(&about_two()).await.unwrap();
+    let recorder = &rig.gateway.recorder;
+    let read = async |resource_type: &str, id: &str| recorder.read_current(resource_type, id).await.unwrap();
+    for n in 0..90 {
+        let stored = read("Observation", &format!("o{n}")).await.unwrap();
+        let body: serde_json::Value = serde_json::from_slice(&stored.body).unwrap();
+        assert_eq!(body["id"], format!("o{n}"));
+        assert!(body["code"]["text"].as_str().unwrap().ends_with(&format!("x{n}")));
+        assert_eq!(stored.about.subjects.len(), if n % 3 == 2 { 2 } else { 1 });
+    }
+    let subject = read("Patient", "p").await.unwrap().about.subjects[0];
+    assert!(recorder.vault().destroy(&subject.0).unwrap());
+    assert!(read("Patient", "p").await.is_none());
+    assert!(read("Patient", "q").await.is_some());
+    assert!(read("Organization", "o").await.is_some());
+    for n in 0..90 {
+        let is_left = read("Observation", &format!("o{n}")).await.is_some();
+        assert_eq!(is_left, n % 3 == 1, "o{n}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_unit_has_few_rows_and_each_of_its_versions_is_read_by_its_number() {
+    let rig = Rig::new().await;
+    rig.admit(&about_two()).await.unwrap();
+    let recorder = &rig.gateway.recorder;
+    let count = async |table| {
+        let rows = recorder.store().scan(table, KeyRange::all(), 10_000, Direction::Up).await.unwrap();
+        (rows.len(), rows.iter().map(|row| row.value.len()).sum::<usize>())
+    };
+    assert_eq!(count(Table::Resource).await.0, 93);
+    assert_eq!(count(Table::Version).await.0, 0, "of the current version the head says where it lies");
+    let (bodies, bytes) = count(Table::Body).await;
+    assert!(bodies <= 8 && bytes > 180_000, "{bodies} rows of {bytes} bytes");
+    assert_eq!(count(Table::LeafPending).await, (1, 33 * (93 + 2)), "a leaf for each resource and each decision");
+    assert_eq!(count(Table::Work).await.0, 1);
+    for version in 2..4 {
+        let again = rig.admit(&about_two()).await.unwrap();
+        assert!(again.entries.iter().all(|it| it.version == version.to_string()));
+    }
+    let key = ResourceKey::of(recorder.keys(), "Observation", "o7");
+    for version in 1..4 {
+        let stored = recorder.read_version(&key, version).await.unwrap().unwrap();
+        let body: serde_json::Value = serde_json::from_slice(&stored.body).unwrap();
+        assert_eq!((stored.about.version, &body["meta"]["versionId"]), (version, &version.to_string().into()));
+    }
+    assert!(recorder.read_version(&key, 4).await.unwrap().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_leads_to_another_resource_is_not_followed() {
+    let rig = Rig::new().await;
+    rig.admit(&about_two()).await.unwrap();
+    let recorder = &rig.gateway.recorder;
+    let [one, other] = ["o1", "o4"].map(|id| ResourceKey::of(recorder.keys(), "Observation", id).head());
+    let head = recorder.store().read(Table::Resource, &other).await.unwrap().unwrap();
+    recorder.store().commit(Batch::new().put(Table::Resource, one, head)).await.unwrap();
+    assert_eq!(recorder.read_current("Observation", "o1").await.unwrap_err().kind(), Kind::Defect);
+    assert!(recorder.read_current("Observation", "o4").await.unwrap().is_some());
 }

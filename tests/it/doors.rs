@@ -115,7 +115,7 @@ async fn settled(rig: &Rig) {
 
 async fn pending_leaves(rig: &Rig) -> usize {
     let rows = rig.gateway.recorder.store().scan(Table::LeafPending, KeyRange::all(), 10_000, Direction::Up).await;
-    rows.unwrap().len()
+    rows.unwrap().iter().map(|row| row.value.len() / 33).sum()
 }
 
 async fn subject_of(rig: &Rig, patient: &str) -> Pseudonym {

@@ -76,7 +76,7 @@ async fn bad_input_is_told_its_place() {
         "}]".repeat(400)
     );
     let cases = [
-        ("", bundle("{\"resource\": {\"resourceType\": \"Patient\",}}"), 400, "bundle.entry", 5),
+        ("", bundle("{\"resource\": {\"resourceType\": \"Patient\",}}"), 400, "json", 5),
         ("", bundle("{\"resource\": {\"resourceType\": \"Patient\", \"id\": \"a\", \"id\": \"b\"}}"), 400, "json", 5),
         ("/Patient", deep, 400, "json", 1),
         (

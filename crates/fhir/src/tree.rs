@@ -128,6 +128,12 @@ mod tag {
     pub(super) fn number(tag: u32) -> u32 {
         tag & NUMBER_MASK
     }
+
+    /// The kind and the flags of a value, without its name or index.
+    #[inline]
+    pub(super) fn unlabelled(tag: u32) -> u32 {
+        tag & !(NUMBER_MASK | NAMED)
+    }
 }
 
 impl Tree {
@@ -189,6 +195,37 @@ impl Tree {
     /// Line and column of a byte offset.
     pub fn position(&self, offset: usize) -> Position {
         self.positions.of(&self.bytes, offset)
+    }
+
+    /// A value of the document as a document of its own: what [`Tree::parse`] would make of its text. Shares the bytes, and
+    /// reads them again only if there are names in the document that FHIR R4 does not have.
+    ///
+    /// # Errors
+    /// Beyond the limits; nothing else can be wrong with it.
+    pub fn part(&self, id: NodeId, limits: &Limits) -> Result<Self, SyntaxError> {
+        let node = self.node(id);
+        let base = node.id().0;
+        let root = self.raw(base);
+        let bytes = self.bytes.slice(node.span());
+        let nodes = self.nodes.get(base as usize..root.next as usize).unwrap_or_default();
+        if self.extra.len() > 0 || bytes.len() > limits.bytes_max || nodes.len() > limits.nodes_max {
+            return Self::parse(bytes, limits);
+        }
+        let mut nodes: Vec<Raw> = nodes
+            .iter()
+            .map(|node| Raw {
+                start: node.start - root.start,
+                end: node.end - root.start,
+                parent: node.parent.wrapping_sub(base),
+                next: node.next - base,
+                tag: node.tag,
+            })
+            .collect();
+        if let Some(first) = nodes.first_mut() {
+            first.parent = NONE;
+            first.tag = tag::ROOT | tag::unlabelled(root.tag);
+        }
+        Ok(Self { bytes, nodes, extra: names::Extra::default(), positions: position::Positions::default() })
     }
 
     /// The root's `resourceType`.

@@ -225,8 +225,7 @@ impl Embedded {
         let ops = if ops.len() <= OPS_INLINE_MAX {
             prepare(ops, &ledger)
         } else {
-            let prepared = tokio::task::spawn_blocking(move || prepare(ops, &ledger));
-            prepared.await.map_err(|error| LedgerError::Storage(error.to_string()))?
+            prepare_on_all_cores(ops, &ledger).await?
         };
         let (reply, answer) = oneshot::channel();
         self.send(Command::Submit { ops, reply })?;
@@ -318,6 +317,23 @@ fn prepare(ops: Vec<SignedOp>, ledger: &Origin) -> Vec<Prepared> {
         Prepared { id: op.id(), bytes: op.to_bytes(), checked, op }
     };
     ops.into_iter().map(prepare).collect()
+}
+
+/// The same for many, in as many parts as there are processors, in their order.
+async fn prepare_on_all_cores(mut ops: Vec<SignedOp>, ledger: &Origin) -> Result<Vec<Prepared>, LedgerError> {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let part = ops.len().div_ceil(cores).max(OPS_INLINE_MAX);
+    let mut parts = Vec::with_capacity(cores);
+    while !ops.is_empty() {
+        let rest = ops.split_off(part.min(ops.len()));
+        let (part, ledger) = (std::mem::replace(&mut ops, rest), ledger.clone());
+        parts.push(tokio::task::spawn_blocking(move || prepare(part, &ledger)));
+    }
+    let mut prepared = Vec::new();
+    for part in parts {
+        prepared.extend(part.await.map_err(|error| LedgerError::Storage(error.to_string()))?);
+    }
+    Ok(prepared)
 }
 
 fn gone() -> LedgerError {

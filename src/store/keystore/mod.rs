@@ -143,6 +143,17 @@ impl Keystore {
         self.write_keys(&mut writer, &wanted)
     }
 
+    /// Whether each of these subjects has a key that is durable.
+    pub fn has_all(&self, subjects: &[SubjectKey]) -> Result<bool, KeystoreError> {
+        let index = self.index();
+        for subject in subjects {
+            if self.find(&index, subject)?.is_none() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Where a subject's key lies; `None` when it has none.
     pub fn slot(&self, subject: &SubjectKey) -> Result<Option<SlotId>, KeystoreError> {
         let index = self.index();

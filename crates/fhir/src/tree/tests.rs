@@ -160,3 +160,30 @@ fn trees_can_be_shared_between_threads() {
     shared::<Tree>();
     shared::<Node<'_>>();
 }
+
+#[test]
+fn a_part_is_what_its_text_parses_to() {
+    let texts = [
+        r#"{"fullUrl":"urn:uuid:1","resource":{"resourceType":"Patient","name":[{"given":["a","b\u00e9"]}],"id":"x"},"n":[1.0,null]}"#,
+        r#" { "b" : [ { "a" : { } } , [ ] , "\n" ] , "a" : true } "#,
+        r#"{"resource":{"notOfFhir":{"nor this":1},"id":"2"}}"#,
+    ];
+    for text in texts {
+        let whole = tree(text);
+        for node in whole.root().descendants() {
+            let part = whole.part(node.id(), &Limits::default()).unwrap();
+            let parsed = Tree::parse(Bytes::copy_from_slice(node.raw()), &Limits::default()).unwrap();
+            assert_eq!(part.bytes(), parsed.bytes());
+            assert_eq!(part.len(), parsed.len());
+            assert_eq!(crate::canonical::to_vec(part.root()), crate::canonical::to_vec(parsed.root()));
+            for (a, b) in part.root().descendants().zip(parsed.root().descendants()) {
+                assert_eq!((a.path(), a.span(), a.position(), a.name()), (b.path(), b.span(), b.position(), b.name()));
+            }
+            assert_eq!(part.root().path(), parsed.root().path());
+        }
+    }
+    let few = Limits { nodes_max: 2, ..Limits::default() };
+    let whole = tree(texts[0]);
+    let resource = whole.root().member("resource").unwrap();
+    assert_eq!(whole.part(resource.id(), &few).unwrap_err().kind, SyntaxErrorKind::TooManyNodes);
+}
