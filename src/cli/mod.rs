@@ -8,6 +8,7 @@ mod client;
 pub mod config;
 pub mod consent;
 pub mod demo;
+pub mod fhirpath;
 pub mod ingest;
 pub mod keys;
 mod outcome;
@@ -45,6 +46,7 @@ enum Command {
     Demo(demo::Args),
     Ingest(ingest::Args),
     Validate(validate::Args),
+    Fhirpath(fhirpath::Args),
     Verify(verify::Args),
     Canonicalize(canonical::CanonicalizeArgs),
     Digest(canonical::DigestArgs),
@@ -77,6 +79,7 @@ impl Cli {
             Command::Demo(args) => demo::run(&args, format, out),
             Command::Ingest(args) => ingest::run(&args, format, out),
             Command::Validate(args) => validate::run(&args, format, input, out),
+            Command::Fhirpath(args) => fhirpath::run(&args, format, input, out),
             Command::Verify(args) => verify::run(&args, format, out),
             Command::Parked(command) => parked::run(&command, format, out),
             Command::Canonicalize(args) => canonical::canonicalize(&args, input, out),

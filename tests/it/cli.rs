@@ -9,12 +9,13 @@ use sha2::{Digest as _, Sha256};
 
 use crate::house::{House, first_issue, lines, serve, sluice};
 
-const COMMANDS: [&[&str]; 20] = [
+const COMMANDS: [&[&str]; 21] = [
     &[],
     &["serve"],
     &["demo"],
     &["ingest"],
     &["validate"],
+    &["fhirpath"],
     &["canonicalize"],
     &["digest"],
     &["consent", "decide"],
@@ -70,6 +71,38 @@ fn canonical_bytes_are_exact_and_the_digest_is_theirs() {
         assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0), "{refused}");
     }
     assert_eq!(sluice(&["canonicalize", "no-such-file"], b"").status.code(), Some(2));
+}
+
+#[test]
+fn fhirpath_gives_items_one_a_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("patient.json").display().to_string();
+    let patient = "{\"resourceType\":\"Patient\",\"birthDate\":\"1974-12\",\"name\":[{\"given\":[\"A\",\"B\"],\n \"use\":\"old\"}],\
+        \"extension\":[{\"url\":\"http://a\",\"valueDecimal\":1.50}]}";
+    std::fs::write(&file, patient).unwrap();
+    let item = |ty: &str, value: Value| serde_json::json!({ "type": ty, "value": value });
+    for (expression, items) in [
+        ("name.given", vec![item("string", "A".into()), item("string", "B".into())]),
+        ("birthDate", vec![item("date", "1974-12".into())]),
+        ("@2020-01-01 + 1 month", vec![item("date", "2020-02-01".into())]),
+        ("name.count()", vec![item("integer", 1.into())]),
+        ("active.exists()", vec![item("boolean", false.into())]),
+        ("extension('http://a').value", vec![item("decimal", "1.50".into())]),
+        ("4.0 'g' / 2.0 'm'", vec![item("Quantity", serde_json::json!({ "value": "2", "code": "g/m" }))]),
+        ("name", vec![item("HumanName", serde_json::json!({ "given": ["A", "B"], "use": "old" }))]),
+        ("name.suffix", vec![]),
+        ("today() > birthDate", vec![item("boolean", true.into())]),
+    ] {
+        let output = sluice(&["fhirpath", "--format", "json", expression, &file], b"");
+        assert_eq!((output.status.code(), lines(&output)), (Some(0), items), "{expression}");
+    }
+    for wrong in ["name.given1", "name.", "Observation.value", "name.single() + 1", "frobnicate()"] {
+        let output = sluice(&["fhirpath", "--format", "json", wrong, &file], b"");
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0), "{wrong}");
+        assert!(!output.stderr.is_empty(), "{wrong}");
+    }
+    assert_eq!(sluice(&["fhirpath", "name", "-"], patient.as_bytes()).status.code(), Some(0));
+    assert_eq!(sluice(&["fhirpath", "name", "no-such-file"], b"").status.code(), Some(2));
 }
 
 #[test]

@@ -54,4 +54,40 @@ impl Primitive {
             _ => return None,
         })
     }
+
+    /// The name of its StructureDefinition.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Base64Binary => "base64Binary",
+            Self::Boolean => "boolean",
+            Self::Canonical => "canonical",
+            Self::Code => "code",
+            Self::Date => "date",
+            Self::DateTime => "dateTime",
+            Self::Decimal => "decimal",
+            Self::ElementId | Self::String => "string",
+            Self::Id => "id",
+            Self::Instant => "instant",
+            Self::Integer => "integer",
+            Self::Markdown => "markdown",
+            Self::Oid => "oid",
+            Self::PositiveInt => "positiveInt",
+            Self::Time => "time",
+            Self::UnsignedInt => "unsignedInt",
+            Self::Uri => "uri",
+            Self::Url => "url",
+            Self::Uuid => "uuid",
+            Self::Xhtml => "xhtml",
+        }
+    }
+
+    /// The primitive that it specializes (datatypes.html#primitive).
+    pub(crate) fn base(self) -> Option<Self> {
+        match self {
+            Self::Canonical | Self::Oid | Self::Url | Self::Uuid => Some(Self::Uri),
+            Self::Code | Self::Id | Self::Markdown => Some(Self::String),
+            Self::PositiveInt | Self::UnsignedInt => Some(Self::Integer),
+            _ => None,
+        }
+    }
 }

@@ -177,6 +177,16 @@ impl Shape {
         &self.fields[usize::from(slot.field)]
     }
 
+    /// The number of the choice of that name, written without `[x]`.
+    pub(crate) fn choice(&self, name: &str) -> Option<u16> {
+        self.fields.iter().position(|field| field.is_choice && *field.name == *name).map(small)
+    }
+
+    /// What may stand at a field.
+    pub(crate) fn slots_of(&self, field: u16) -> impl Iterator<Item = &Slot> {
+        self.slots.iter().filter(move |slot| slot.field == field)
+    }
+
     /// The choice whose name starts this unknown member's name, with what follows it.
     pub(crate) fn choice_of<'n>(&self, name: &'n str) -> Option<&'n str> {
         self.fields.iter().filter(|field| field.is_choice).find_map(|field| {
