@@ -100,6 +100,8 @@ impl Gateway {
                 Err(error) => tracing::warn!(%operation, %error, "a staged unit waits for the next pass"),
             }
         }
+        let (open, parked) = desk.count().await?;
+        self.door.observer().metrics().upstream(open, parked);
         Ok(recorded)
     }
 

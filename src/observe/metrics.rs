@@ -131,6 +131,8 @@ pub struct Metrics {
     pub mirror_age_seconds: Gauge<f64, AtomicU64>,
     /// Connections to the broker that had to be made anew.
     pub broker_reconnects: Counter,
+    upstream_open: Gauge,
+    upstream_parked: Gauge,
 }
 
 impl Metrics {
@@ -154,6 +156,8 @@ impl Metrics {
             anchor_lag_seconds: Gauge::default(),
             mirror_age_seconds: Gauge::default(),
             broker_reconnects: Counter::default(),
+            upstream_open: Gauge::default(),
+            upstream_parked: Gauge::default(),
             registry,
         };
         metrics.registered()
@@ -179,6 +183,10 @@ impl Metrics {
         registry.register("mirror_age_seconds", "Time since the ledger was last heard of", age);
         let reconnects = self.broker_reconnects.clone();
         registry.register("broker_reconnects", "Connections to the broker that were made anew", reconnects);
+        let open = self.upstream_open.clone();
+        registry.register("upstream_open", "Units between stage and record: the upstream is told, or asked", open);
+        let parked = self.upstream_parked.clone();
+        registry.register("upstream_parked", "Units that wait for an operator's word", parked);
         self
     }
 
@@ -205,6 +213,12 @@ impl Metrics {
     /// Counts an attempt to publish.
     pub fn published(&self, result: Published) {
         self.published.get_or_create(&ByPublished { result }).inc();
+    }
+
+    /// Notes how many units are between stage and record, and how many of them wait for an operator.
+    pub fn upstream(&self, open: usize, parked: usize) {
+        self.upstream_open.set(i64::try_from(open).unwrap_or(i64::MAX));
+        self.upstream_parked.set(i64::try_from(parked).unwrap_or(i64::MAX));
     }
 
     pub(super) fn scrape(&self) -> String {

@@ -27,6 +27,7 @@ use crate::record::Recorder;
 use crate::record::file::Filer;
 use crate::stage::{Busy, Desk, Stage};
 use crate::store::spool::Spools;
+use crate::store::{Direction, KeyRange, Table};
 
 /// An open gateway.
 pub struct Built {
@@ -55,19 +56,22 @@ pub async fn build(config: &Config, observer: &Arc<Observer>) -> Result<Built, S
     let log = Arc::new(log.await.map_err(|error| settings(&error))?);
     let tenant: Arc<str> = config.tenant.id.as_str().into();
     let client = config.upstream.as_ref().map(Client::new).transpose().map_err(|error| settings(&error))?.map(Arc::new);
-    let (stage, upstream) = match (&config.upstream, &client) {
-        (Some(settings), Some(client)) => {
-            let desk = Arc::new(Desk {
-                store: Arc::clone(&opened.store),
-                vault: Arc::clone(&opened.vault),
-                keys: Arc::clone(&keys),
-                client_ids: settings.resolve == Resolve::ClientIds,
-                busy: Busy::default(),
-            });
-            let server = Server { client: Arc::clone(client), desk: Arc::clone(&desk), resolve: settings.resolve };
-            (Stage::Desk(desk), Upstream::Server(server))
+    let (stage, upstream) = if let (Some(settings), Some(client)) = (&config.upstream, &client) {
+        let desk = Arc::new(Desk {
+            store: Arc::clone(&opened.store),
+            vault: Arc::clone(&opened.vault),
+            keys: Arc::clone(&keys),
+            client_ids: settings.resolve == Resolve::ClientIds,
+            busy: Busy::default(),
+        });
+        let server = Server { client: Arc::clone(client), desk: Arc::clone(&desk), resolve: settings.resolve };
+        (Stage::Desk(desk), Upstream::Server(server))
+    } else {
+        let left = opened.store.scan(Table::Staged, KeyRange::all(), 1, Direction::Up).await;
+        if !left.map_err(|error| settings(&error))?.is_empty() {
+            tracing::warn!("units are still on their way to an upstream that the settings do not name any more");
         }
-        _ => (Stage::Local, Upstream::Nowhere),
+        (Stage::Local, Upstream::Nowhere)
     };
     let recorder = Recorder::new(
         Arc::clone(&opened.store),

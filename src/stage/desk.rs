@@ -20,7 +20,7 @@ use super::{Leftover, OperationId, Staged, State, carried, now};
 use crate::consent::door::Permitted;
 use crate::consent::subjects::Subjects;
 use crate::error::{Error, Peer, Refusal, Result};
-use crate::ingest::unit::{Interaction, Received, Shape};
+use crate::ingest::unit::{Interaction, Prefer, Received, Shape};
 use crate::keys::{HmacKey, Keys};
 use crate::normalize::{Normalized, Resource};
 use crate::store::vault::{SUBJECTS_MAX, Vault, VaultError, place};
@@ -31,6 +31,13 @@ const ROWS_MAX: usize = 256;
 
 /// When the sender of a unit that is still under way may ask again.
 const UNDER_WAY: Duration = Duration::from_secs(10);
+
+/// What a unit's record may take in one commit, in bytes: what the upstream has accepted must fit. Somewhat less than
+/// what the store takes.
+const RECORD_BYTES_MAX: usize = 28 << 20;
+
+/// What the rows of one resource take in it beside its body, and those of one subject's decision: rather too much.
+const ROWS_BYTES: usize = 4 << 10;
 
 const STATE: u8 = 0;
 const TWIN: u8 = 1;
@@ -97,6 +104,7 @@ struct StateRow {
 impl Desk {
     pub(super) async fn stage(&self, permitted: Permitted, twin: Option<Bytes>) -> Result<Staged> {
         let unit = permitted.checked().normalized();
+        fits(&permitted)?;
         let ids = chosen(unit, self.client_ids);
         let operation = OperationId::random();
         let claim = self.busy.claim(operation).ok_or_else(|| Error::defect("an operation's id came twice"))?;
@@ -107,8 +115,7 @@ impl Desk {
         subjects.sort_unstable();
         subjects.dedup();
         if subjects.len() > SUBJECTS_MAX {
-            let text = "a unit about fewer patients; a larger Bundle can be sent as a batch";
-            return Err(Error::refusal(Refusal::TooLarge, "limits.unit", text));
+            return Err(too_large());
         }
         // A crash right here leaves keys that nothing is sealed with: harmless.
         self.vault.prepare(subjects.clone()).await.map_err(|error| sealed(&error))?;
@@ -137,10 +144,7 @@ impl Desk {
                 CommitError::Conflict { .. } => {
                     Error::outage(Peer::UpstreamSilent, UNDER_WAY, "the same unit is still under way")
                 }
-                CommitError::TooLarge => {
-                    let text = "a unit that fits into one commit of the store; a larger Bundle can be sent as a batch";
-                    Error::refusal(Refusal::TooLarge, "limits.unit", text)
-                }
+                CommitError::TooLarge => too_large(),
                 error => uncommitted(&error),
             });
         }
@@ -239,6 +243,21 @@ impl Desk {
         })
         .await?;
         Ok(found)
+    }
+
+    /// How many units are open, and how many of them wait for an operator.
+    ///
+    /// # Errors
+    /// An outage of the store.
+    pub async fn count(&self) -> Result<(usize, usize)> {
+        let (mut open, mut parked) = (0, 0);
+        self.each(|_, parsed| {
+            open += 1;
+            parked += usize::from(parsed.state == State::Parked);
+            true
+        })
+        .await?;
+        Ok((open, parked))
     }
 
     /// The units that wait for an operator, the first `limit` of them, and whether there are more.
@@ -371,6 +390,21 @@ impl Drop for Claim {
     fn drop(&mut self) {
         self.0.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.1);
     }
+}
+
+/// Whether the record of a unit will fit into one commit, before anybody is told of the unit.
+fn fits(permitted: &Permitted) -> Result<()> {
+    let unit = permitted.checked().normalized();
+    let bodies: usize = unit.resources().iter().map(|it| it.tree().bytes().len()).sum();
+    // Kept once, and once more in the answer that a repetition gets.
+    let times = if unit.context().prefer == Prefer::Representation { 2 } else { 1 };
+    let rows = unit.resources().len() + permitted.basis().len();
+    if bodies * times + rows * ROWS_BYTES > RECORD_BYTES_MAX { Err(too_large()) } else { Ok(()) }
+}
+
+fn too_large() -> Error {
+    let text = "a unit that fits into one commit of the store; a larger Bundle can be sent as a batch";
+    Error::refusal(Refusal::TooLarge, "limits.unit", text)
 }
 
 /// The ids of ours: for every create if `all`, else only for what others of the same batch or stream may refer to, whose

@@ -10,6 +10,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
+use tokio_rustls::TlsAcceptor;
 
 /// What becomes of a request that writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,12 +31,16 @@ pub(crate) enum Mode {
     Mumbles,
     /// Done; not answered.
     HangsAfter,
+    /// Not done; answered with this status.
+    Says(u16),
 }
 
 pub(crate) struct Held {
     pub(crate) mode: Mode,
     /// Requests that write, whatever became of them.
     pub(crate) writes: usize,
+    /// The last of them: method, path, bearer token, body.
+    pub(crate) last: (String, String, Option<String>, Bytes),
     /// What stands, by `Type/id`: version and content.
     pub(crate) stands: BTreeMap<String, (u64, Value)>,
     next: u64,
@@ -49,19 +54,29 @@ pub(crate) struct Fake {
 
 impl Fake {
     pub(crate) async fn start() -> Self {
+        Self::start_with(None).await
+    }
+
+    /// One that speaks TLS.
+    pub(crate) async fn start_with(tls: Option<TlsAcceptor>) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let held = Held { mode: Mode::Works, writes: 0, stands: BTreeMap::new(), next: 0 };
+        let held = Held { mode: Mode::Works, writes: 0, last: Default::default(), stands: BTreeMap::new(), next: 0 };
         let fake = Self { address, held: Arc::new(Mutex::new(held)) };
         let served = fake.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let fake = served.clone();
+                let (fake, tls) = (served.clone(), tls.clone());
                 tokio::spawn(async move {
                     let service = hyper::service::service_fn(move |request| fake.clone().answer(request));
-                    let _ = hyper::server::conn::http1::Builder::new()
-                        .serve_connection(TokioIo::new(stream), service)
-                        .await;
+                    let http = hyper::server::conn::http1::Builder::new();
+                    match tls {
+                        None => drop(http.serve_connection(TokioIo::new(stream), service).await),
+                        Some(tls) => {
+                            let Ok(stream) = tls.accept(stream).await else { return };
+                            drop(http.serve_connection(TokioIo::new(stream), service).await);
+                        }
+                    }
                 });
             }
         });
@@ -91,6 +106,8 @@ impl Fake {
         let mode = {
             let mut held = self.held.lock().unwrap();
             held.writes += 1;
+            let token = head.headers.get("authorization").map(|it| it.to_str().unwrap().to_owned());
+            held.last = (head.method.to_string(), path.clone(), token, body.clone());
             held.mode
         };
         match mode {
@@ -100,6 +117,10 @@ impl Fake {
             }
             Mode::BreaksBefore => return Err(std::io::Error::other("told to")),
             Mode::FailsBefore => return Ok(reply(500, &[], &json!({}))),
+            Mode::Says(status) => {
+                let location = ("location", "http://127.0.0.1:1/fhir".to_owned());
+                return Ok(reply(status, &[location], &json!({"resourceType": "OperationOutcome"})));
+            }
             Mode::Works | Mode::BreaksAfter | Mode::FailsAfter | Mode::Mumbles | Mode::HangsAfter => {}
         }
         let done = self.write(&head.method, &path, &serde_json::from_slice(&body).unwrap());

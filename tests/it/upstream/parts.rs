@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use sluice::record::operation::Stands;
 use sluice::stage::OperationId;
+use sluice::store::{Direction, KeyRange, Table};
 
 use super::fake::{Fake, Mode};
 use super::{admission, recorded, settings, staged_rows};
@@ -132,9 +133,33 @@ async fn what_would_be_refused_today_is_looked_for_and_not_sent() {
         let rig = rig.restart_with(change).await;
         assert_eq!(rig.gateway.recover().await.unwrap(), 0, "{change}");
         assert!(!staged_rows(&rig).await.is_empty(), "{change}: it may still arrive");
-        tokio::time::sleep(Duration::from_millis(2_100)).await;
+        tokio::time::sleep(Duration::from_millis(4_100)).await;
         assert_eq!(rig.gateway.recover().await.unwrap(), 0, "{change}");
         assert_eq!((staged_rows(&rig).await.len(), fake.writes()), (0, 1), "{change}");
         assert_eq!(recorded(&rig).await, (0, 0), "{change}");
     }
+}
+
+/// Between stage and record nothing lies there in the clear, and who erases the patient erases the unit.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_staged_is_sealed_and_goes_with_its_subject() {
+    let fake = Fake::start().await;
+    let rig = Rig::with(&settings(&fake, "client-ids")).await;
+    let answer = rig.admit(&admission()).await.unwrap();
+    let recorder = &rig.gateway.recorder;
+    let patient = recorder.read_current("Patient", &answer.entries[0].id).await.unwrap().unwrap();
+    fake.turn(Mode::BreaksAfter);
+    let body = admission().replace("\"text\":\"x\"", "\"text\":\"CANARY\"");
+    assert!(rig.admit(&body).await.is_err());
+    let rows = recorder.store().scan(Table::Staged, KeyRange::all(), 9, Direction::Up).await.unwrap();
+    assert_eq!(rows.len(), 3);
+    for row in rows {
+        for clear in ["CANARY", "Patient", "urn:a"] {
+            assert!(!row.value.windows(clear.len()).any(|it| it == clear.as_bytes()), "{clear}");
+        }
+    }
+    fake.turn(Mode::Works);
+    recorder.vault().destroy(&patient.about.subjects[0].0).unwrap();
+    assert_eq!(rig.gateway.recover().await.unwrap(), 0);
+    assert_eq!(staged_rows(&rig).await, [0_u8; 0]);
 }
