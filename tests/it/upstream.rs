@@ -3,6 +3,7 @@
 mod fake;
 mod faults;
 mod hapi;
+mod kill;
 mod operator;
 mod parts;
 mod wire;

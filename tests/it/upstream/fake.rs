@@ -17,7 +17,7 @@ use tokio_rustls::TlsAcceptor;
 pub(crate) enum Mode {
     /// Done and answered.
     Works,
-    /// Refused, and not done.
+    /// Refused, and not done; so is, whatever the mode, what holds the word REFUSE.
     Refuses,
     /// Not done; the connection breaks.
     BreaksBefore,
@@ -110,6 +110,7 @@ impl Fake {
             held.last = (head.method.to_string(), path.clone(), token, body.clone());
             held.mode
         };
+        let mode = if String::from_utf8_lossy(&body).contains("REFUSE") { Mode::Refuses } else { mode };
         match mode {
             Mode::Refuses => {
                 let issue = json!({"severity": "error", "code": "business-rule", "diagnostics": "the ward is closed"});

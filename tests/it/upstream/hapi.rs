@@ -93,15 +93,14 @@ fn build() -> PathBuf {
     std::fs::create_dir_all(&kept).unwrap();
     // Another run may build it at the same time: whoever is first names it.
     let fresh = tempfile::tempdir_in(&kept).unwrap();
-    let status = Command::new("mvn")
+    let maven = Command::new("mvn")
         .args(["-q", "-B", "-ntp", "-f"])
         .arg(project.join("pom.xml"))
         .args(["--define", &format!("out={}", fresh.path().display())])
         .args(["compile", "dependency:copy-dependencies"])
-        .stdout(Stdio::null())
-        .status()
+        .output()
         .expect("mvn: ./check installs it");
-    assert!(status.success(), "Maven could not build tests/upstream");
+    assert!(maven.status.success(), "tests/upstream: {}", String::from_utf8_lossy(&maven.stdout));
     if std::fs::rename(fresh.path(), &built).is_ok() {
         // It has another name now.
         let _ = fresh.keep();
