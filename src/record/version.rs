@@ -1,7 +1,7 @@
 //! Versions of resources as rows.
 //!
 //! Takes: a resource's type, id and version. Gives: the keys of its rows, and where it lies among the sealed
-//! [bodies](super::body). Never: leaves anything of it in the clear: a row's key is a keyed hash.
+//! bodies. Never: leaves anything of it in the clear: a row's key is a keyed hash.
 
 use super::leaf::Opening;
 use crate::consent::pseudonym::Pseudonym;
