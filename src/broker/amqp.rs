@@ -28,10 +28,13 @@ use crate::config;
 mod address;
 mod flight;
 mod link;
+mod reader;
 mod session;
 mod tls;
 mod topology;
 mod verdict;
+
+pub use self::reader::Reader;
 
 /// The pause after the first failed attempt to connect; it doubles from there.
 const PAUSE_MIN: Duration = Duration::from_millis(100);

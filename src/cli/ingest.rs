@@ -18,8 +18,8 @@ use sluice_fhir::reference::is_id;
 use sluice_fhir::tree::{Limits, Node, Tree};
 
 use super::client::{Answer, Ask, Client, ClientError, Identity, Payload};
-use super::{Exit, Failure, Format, aside, json_line, serve, settings};
-use crate::config::Config;
+use super::target::Target;
+use super::{Exit, Failure, Format, aside, json_line, serve};
 use crate::serve::respond::{RECEIPT, RECEIPT_EXTENSION};
 
 /// Issues of one file that are told at most.
@@ -34,21 +34,8 @@ const ISSUES_MAX: usize = 1_000;
     sluice ingest --to https://127.0.0.1:8443/fhir --ca ca.pem --cert me.pem --key me.key patient.json"
 )]
 pub struct Args {
-    /// Settings with a table [client]: address, trust and identity
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Base URL of the gateway, instead of that of the settings
-    #[arg(long, value_name = "URL")]
-    to: Option<Uri>,
-    /// PEM: who signs the gateway's certificate
-    #[arg(long, value_name = "FILE")]
-    ca: Option<PathBuf>,
-    /// PEM: the certificate to show
-    #[arg(long, value_name = "FILE", requires = "key")]
-    cert: Option<PathBuf>,
-    /// PEM: the private key of the certificate
-    #[arg(long, value_name = "FILE", requires = "cert")]
-    key: Option<PathBuf>,
+    #[command(flatten)]
+    target: Target,
     /// Files and folders
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
@@ -59,7 +46,7 @@ pub struct Args {
 /// # Errors
 /// Settings that are not good, and paths that are not there. A file that can't be sent is told, and the others go on.
 pub fn run(args: &Args, format: Format, out: &mut dyn Write) -> Result<Exit, Failure> {
-    let (base, identity) = target(args)?;
+    let (base, identity) = args.target.resolve()?;
     let files = files(&args.paths)?;
     serve::runtime()?.block_on(async {
         let mut sender = Sender::new(&base, &identity)?;
@@ -321,40 +308,6 @@ fn batch(body: &Value, told: &mut Told) {
     if !receipts.is_empty() {
         told.receipt = receipts.into();
     }
-}
-
-/// Where to send, and as whom.
-fn target(args: &Args) -> Result<(Uri, Identity), Failure> {
-    let config = match (&args.config, &args.to) {
-        (None, Some(_)) => None,
-        (path, _) => Some(settings(path.clone())?),
-    };
-    let client = config.as_ref().and_then(|config| config.client.as_ref());
-    let shown = client.and_then(|client| client.identity.as_ref());
-    let identity = Identity {
-        ca_file: args.ca.clone().or_else(|| client.and_then(|client| client.ca_file.clone())),
-        shown: args
-            .cert
-            .clone()
-            .zip(args.key.clone())
-            .or_else(|| shown.map(|(cert, key)| (cert.clone(), key.path().to_owned()))),
-    };
-    let base = match (&args.to, &config) {
-        (Some(url), _) => url.clone(),
-        (None, Some(config)) => base_of(config)?,
-        (None, None) => return Err(Failure::Usage("--config FILE or --to URL is needed".to_owned())),
-    };
-    Ok((base, identity))
-}
-
-/// `[base]` of the gateway of these settings.
-pub(super) fn base_of(config: &Config) -> Result<Uri, Failure> {
-    if let Some(url) = config.client.as_ref().and_then(|client| client.url.clone()) {
-        return Ok(url);
-    }
-    let scheme = if config.listen.tls.is_some() { "https" } else { "http" };
-    let url = format!("{scheme}://{}/fhir", config.listen.fhir);
-    url.parse().map_err(|_| Failure::Usage(format!("{url}: expected a URL; --to gives one")))
 }
 
 /// The files of these paths: a folder's, and those of the folders in it, in the order of their names.

@@ -8,13 +8,16 @@ mod client;
 pub mod config;
 pub mod consent;
 pub mod demo;
+pub mod events;
 pub mod fhirpath;
 pub mod ingest;
 pub mod keys;
+pub mod log;
 mod outcome;
 pub mod package;
 pub mod parked;
 pub mod serve;
+mod target;
 pub mod validate;
 pub mod verify;
 
@@ -50,9 +53,18 @@ enum Command {
     Verify(verify::Args),
     Canonicalize(canonical::CanonicalizeArgs),
     Digest(canonical::DigestArgs),
-    /// Decides by FHIR Consents
+    /// Decides by FHIR Consents, and says why
     #[command(subcommand, after_help = "Example:\n  sluice consent decide < questions.ndjson")]
     Consent(consent::Command),
+    /// Checks a Merkle log
+    #[command(
+        subcommand,
+        after_help = "Example:\n  sluice log check https://hospital.example/log --ca ca.pem --trust trust.json"
+    )]
+    Log(log::Command),
+    /// Reads the events of a gateway's own feed
+    #[command(subcommand, after_help = "Example:\n  sluice events tail --config sluice.toml --follow")]
+    Events(events::Command),
     /// Checks settings, and tells their schema
     #[command(subcommand, after_help = "Example:\n  sluice config check sluice.toml")]
     Config(config::Command),
@@ -84,7 +96,9 @@ impl Cli {
             Command::Parked(command) => parked::run(&command, format, out),
             Command::Canonicalize(args) => canonical::canonicalize(&args, input, out),
             Command::Digest(args) => canonical::digest(&args, format, input, out),
-            Command::Consent(command) => consent::run(&command, BufReader::new(input), &mut *out),
+            Command::Consent(command) => consent::run(&command, format, BufReader::new(input), &mut *out),
+            Command::Log(command) => log::run(&command, format, out),
+            Command::Events(command) => events::run(&command, format, out),
             Command::Config(command) => config::run(command, format, out),
             Command::Keys(command) => keys::run(&command, format, out),
             Command::Package(command) => package::run(&command, format, out),

@@ -83,7 +83,7 @@ pub(super) async fn start(config: &Config) -> Result<(Server, Arc<Observer>), Fa
 
 fn failed(error: &StartError) -> Failure {
     match error {
-        StartError::Bind { .. } => Failure::could_not_run(error),
+        StartError::Bind { .. } | StartError::Part(_) => Failure::could_not_run(error),
         StartError::Settings(_) | StartError::Tls(_) => Failure::Usage(error.to_string()),
     }
 }

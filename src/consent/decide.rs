@@ -6,6 +6,7 @@
 
 mod matching;
 mod request;
+mod said;
 mod set;
 
 use std::fmt;
@@ -17,6 +18,7 @@ use super::codes::{ACT_REASON, Key, confidentiality_level};
 use super::facets::{Facets, Subject, Subjects};
 use super::policy::{Effect, Policy, Rule, Standing};
 pub use request::{Ask, Request};
+pub use said::{Said, Says, said};
 pub use set::PolicySet;
 
 /// What was decided. Ordered as answers combine: the greater one wins.
@@ -104,6 +106,8 @@ pub mod rule {
     pub const STALE: &str = "mirror.stale";
     /// A Consent of the subject is recorded and not on the ledger yet.
     pub const UNFILED: &str = "consent.unfiled";
+    /// The subject's newest record permits and is not final yet.
+    pub const COMING: &str = "consent.coming";
     /// The policies that the ledger commits to are not to be had.
     pub const OPENINGS: &str = "consent.openings";
     /// The self-test found that the doors do not decide as they must.

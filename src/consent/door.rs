@@ -241,36 +241,39 @@ impl Door {
             return (decision, pending, look);
         }
         let nothing = PolicySet::default();
+        let by = |policies: &PolicySet| {
+            let each = facets.iter().map(|facets| decide_subject(settings, policies, None, request, facets));
+            each.reduce(Decision::and).unwrap_or_else(|| Decision::plain(Outcome::Undecidable, rule::NO_RESOURCE))
+        };
         let mut decided: Option<Decision> = None;
+        let mut newest = (0, Outcome::Deny);
         let mut missing = false;
         for record in look.view.records() {
-            let set;
-            let policies = match record {
-                None => &nothing,
+            let said = match record {
+                None => by(&nothing),
                 Some(Record { state: State::Revoked | State::Erased, .. }) => {
-                    decided = Some(and(decided, Decision::plain(Outcome::Deny, rule::REVOKED)));
-                    continue;
+                    Decision::plain(Outcome::Deny, rule::REVOKED)
                 }
                 Some(Record { state: State::Active, root, .. }) => match self.openings.policies(subject, &root).await {
-                    Ok(Some(policies)) => {
-                        set = policies;
-                        &*set
-                    }
+                    Ok(Some(policies)) => by(&policies),
                     unserved => {
                         if let Err(error) = unserved {
                             tracing::warn!(%error, "the policies of a subject are not to be had");
                         }
                         missing = true;
-                        decided = Some(and(decided, Decision::plain(Outcome::Undecidable, rule::OPENINGS)));
-                        continue;
+                        Decision::plain(Outcome::Undecidable, rule::OPENINGS)
                     }
                 },
             };
-            for facets in facets {
-                decided = Some(and(decided, decide_subject(settings, policies, None, request, facets)));
-            }
+            newest = newest.max((record.map_or(0, |it| it.version), said.outcome));
+            decided = Some(and(decided, said));
         }
         let decision = decided.unwrap_or_else(|| Decision::plain(Outcome::Undecidable, rule::NO_RESOURCE));
+        if decision.outcome == Outcome::Deny && newest.1 == Outcome::Permit {
+            // The subject permits by now, and that is not final: no permit yet, and no denial that stands for ever either.
+            let (decision, pending) = pending(rule::COMING);
+            return (decision, pending, look);
+        }
         (decision, missing, look)
     }
 

@@ -10,12 +10,14 @@
 //!   [`subjects`] finds whom a unit is about; [`mirror`] is the local map of the ledger, which [`follow`] fills;
 //!   [`openings`] keeps the policies that the ledger commits to; [`unfiled`] tells whose Consents it does not know yet.
 //! - [`selftest`] asks the doors for what they must deny.
-//! - [`exchange`] is the one-line JSON form of a decision, which the command `consent decide` speaks.
+//! - [`exchange`] is the one-line JSON form of a decision, which the command `consent decide` speaks; [`explain`] says
+//!   what each Consent contributed to it.
 
 pub mod codes;
 pub mod decide;
 pub mod door;
 pub mod exchange;
+pub mod explain;
 pub mod facets;
 pub mod follow;
 pub mod identify;

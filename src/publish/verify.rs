@@ -19,6 +19,7 @@ use sluice_fhir::canonical;
 use sluice_fhir::tree::{Limits, Node, Tree};
 use sluice_merkle::checkpoint::SignedCheckpoint;
 use sluice_merkle::note::VerifierKey;
+use sluice_merkle::proof::TlogProof;
 use sluice_merkle::tree::{leaf_hash, verify_inclusion};
 
 use crate::anchor::{AnchorReceipt, ed25519};
@@ -127,6 +128,8 @@ pub struct Proof {
     /// The canonical record that the leaf commits to.
     pub decision: Box<RawValue>,
     /// That the checkpoint stands on the ledger; null where the event did not wait for that.
+    // Named, so that it has to be there: an event has one form.
+    #[serde(deserialize_with = "Option::deserialize")]
     pub receipt: Option<AnchorReceipt>,
 }
 
@@ -169,6 +172,11 @@ impl Trust {
         }
         Ok(Self { logs, events, ledger: ledger.transpose()? })
     }
+
+    /// The keys that are trusted for the log of this origin.
+    pub fn log(&self, origin: &str) -> impl Iterator<Item = &VerifierKey> {
+        self.logs.iter().filter(move |it| it.name().as_str() == origin)
+    }
 }
 
 /// Verifies an event in CloudEvents' JSON format.
@@ -189,6 +197,10 @@ fn links(event: &[u8], trust: &Trust) -> Result<String, Link> {
     }
     let proof: Proof = read(root, "proof")?;
     let delivery: Delivery = read(root, "delivery")?;
+    let receipt = root.member("proof").and_then(|it| it.member("receipt"));
+    if proof.receipt.is_some() && !receipt.is_some_and(Node::is_object) {
+        return Err(Link::Form);
+    }
     let decision_node = root.member("proof").and_then(|it| it.member("decision")).ok_or(Link::Form)?;
     let decided = |name| text(decision_node, name);
     // The decision is about this body, and lets it go.
@@ -214,7 +226,7 @@ fn links(event: &[u8], trust: &Trust) -> Result<String, Link> {
     if owner != tenant {
         return Err(Link::Checkpoint);
     }
-    let keys: Vec<_> = trust.logs.iter().filter(|it| it.name().as_str() == checkpoint.origin()).collect();
+    let keys: Vec<_> = trust.log(checkpoint.origin()).collect();
     let event_keys: Vec<_> = trust.events.iter().filter(|(name, _)| *name == source).collect();
     if keys.is_empty() || event_keys.is_empty() {
         return Err(Link::Trust);
@@ -248,6 +260,11 @@ fn links(event: &[u8], trust: &Trust) -> Result<String, Link> {
 fn on_ledger(receipt: &AnchorReceipt, checkpoint: &str, trust: &Trust) -> Result<String, Link> {
     let ledger = trust.ledger.as_ref().ok_or(Link::Trust)?;
     let anchor = receipt.anchor(checkpoint).ok_or(Link::Receipt)?;
+    let proof = TlogProof::parse(receipt.text.as_bytes()).map_err(|_| Link::Receipt)?;
+    // As above: no line that nobody checks.
+    if proof.checkpoint().note().signatures().len() != 1 {
+        return Err(Link::Receipt);
+    }
     let shown = verify_anchor(&receipt.text, &anchor, ledger).map_err(|_| Link::Receipt)?;
     let assurance = shown.assurance.to_string();
     let same = receipt.position == shown.position.height
@@ -265,7 +282,8 @@ fn body(root: Node<'_>) -> Result<Vec<u8>, Link> {
     Ok(canonical::to_vec(tree.root()))
 }
 
-/// A member, in its one form. The tree has refused members that stand twice.
+/// A member, in its one form: an object, which serde would also read from a list. The tree has refused members that stand
+/// twice.
 fn read<T: for<'de> Deserialize<'de>>(root: Node<'_>, name: &str) -> Result<T, Link> {
-    root.member(name).and_then(|it| serde_json::from_slice(it.raw()).ok()).ok_or(Link::Form)
+    root.member(name).filter(|it| it.is_object()).and_then(|it| serde_json::from_slice(it.raw()).ok()).ok_or(Link::Form)
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 
 use super::{StartError, host};
-use crate::anchor::Log;
+use crate::anchor::{Log, OpenError};
 use crate::check::Rules;
 use crate::config::{Config, Resolve};
 use crate::consent::door::{Door, Parts};
@@ -49,11 +49,15 @@ pub struct Built {
 /// [`StartError`] that names the file or folder which is not what it should be.
 pub async fn build(config: &Config, observer: &Arc<Observer>) -> Result<Built, StartError> {
     let settings = |error: &dyn std::fmt::Display| StartError::Settings(error.to_string());
+    let part = |error: &dyn std::fmt::Display| StartError::Part(error.to_string());
     let keys = Arc::new(Keys::open(&Files::from(&config.keys)).map_err(|error| settings(&error))?);
-    let opened = crate::store::open(&config.store, Arc::clone(&keys)).await.map_err(|error| settings(&error))?;
+    let opened = crate::store::open(&config.store, Arc::clone(&keys)).await.map_err(|error| part(&error))?;
     let ledger = host::open(config, &keys, &*opened.store).await?;
     let log = Log::open(Arc::clone(&opened.store), Arc::clone(&keys), &config.log, Arc::clone(observer));
-    let log = Arc::new(log.await.map_err(|error| settings(&error))?);
+    let log = Arc::new(log.await.map_err(|error| match error {
+        OpenError::Origin => settings(&error),
+        error => part(&error),
+    })?);
     let tenant: Arc<str> = config.tenant.id.as_str().into();
     let client = config.upstream.as_ref().map(Client::new).transpose().map_err(|error| settings(&error))?.map(Arc::new);
     let (stage, upstream) = if let (Some(settings), Some(client)) = (&config.upstream, &client) {
@@ -94,7 +98,7 @@ pub async fn build(config: &Config, observer: &Arc<Observer>) -> Result<Built, S
         observer: Arc::clone(observer),
     }));
     // Before a door opens: whose Consents are recorded and not on the ledger.
-    recorder.mark_unfiled(&door).await.map_err(|error| settings(&error))?;
+    recorder.mark_unfiled(&door).await.map_err(|error| part(&error))?;
     let watching = watch(&door, &ledger, observer).await?;
     let house = Name::parse(&config.tenant.id).map_err(|error| settings(&error))?;
     let signer = Arc::new(Keyring::new(keys, SigningKey::Institution));
@@ -114,7 +118,7 @@ async fn watch(door: &Arc<Door>, ledger: &Arc<Embedded>, observer: &Arc<Observer
         observer: Arc::clone(observer),
         staleness_max: door.settings().max_staleness,
     };
-    selftest::install(door).map_err(|error| StartError::Settings(error.to_string()))?;
+    selftest::install(door).map_err(|error| StartError::Part(error.to_string()))?;
     let mut watching = JoinSet::new();
     watching.spawn(follower.run());
     // What it found is told where it is found.

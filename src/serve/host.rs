@@ -22,6 +22,7 @@ use crate::store::Store;
 /// name it.
 pub async fn open(config: &Config, keys: &Arc<Keys>, store: &dyn Store) -> Result<Arc<Embedded>, StartError> {
     let settings = |error: &dyn std::fmt::Display| StartError::Settings(format!("ledger: {error}"));
+    let part = |error: &dyn std::fmt::Display| StartError::Part(format!("ledger: {error}"));
     let name = Name::parse(&config.tenant.id).map_err(|error| settings(&error))?;
     let ledger = Origin::parse(&config.ledger.origin).map_err(|error| settings(&error))?;
     let log = Origin::parse(&config.log.origin).map_err(|error| settings(&error))?;
@@ -30,7 +31,7 @@ pub async fn open(config: &Config, keys: &Arc<Keys>, store: &dyn Store) -> Resul
         return Err(StartError::Settings(text));
     }
     let key: Arc<dyn Signer> = Arc::new(Keyring::new(Arc::clone(keys), SigningKey::Institution));
-    let known = anchor::known(store).await.map_err(|error| settings(&error))?;
+    let known = anchor::known(store).await.map_err(|error| part(&error))?;
     let known = known.map(|(size, root)| Known { size, root });
     let options = Options {
         gateway: Some(Arc::clone(&key)),
@@ -45,7 +46,7 @@ pub async fn open(config: &Config, keys: &Arc<Keys>, store: &dyn Store) -> Resul
         }
         Embedded::open(&options)
     });
-    let opened = opened.await.map_err(|error| settings(&error))?.map_err(|error| settings(&error))?;
+    let opened = opened.await.map_err(|error| part(&error))?.map_err(|error| part(&error))?;
     if opened.institution(&name).is_none() {
         let tenant = Institution {
             id: name,
@@ -55,10 +56,10 @@ pub async fn open(config: &Config, keys: &Arc<Keys>, store: &dyn Store) -> Resul
             attests: true,
             master: public_key,
         };
-        let op = Operation::Institution(tenant).sign(&ledger, &[key.as_ref()]).map_err(|error| settings(&error))?;
+        let op = Operation::Institution(tenant).sign(&ledger, &[key.as_ref()]).map_err(|error| part(&error))?;
         // A crash before this leaves a ledger without members, and the next start comes here again.
-        for ticket in opened.submit(&[op]).await.map_err(|error| settings(&error))? {
-            ticket.committed().map_err(|error| settings(&error))?;
+        for ticket in opened.submit(&[op]).await.map_err(|error| part(&error))? {
+            ticket.committed().map_err(|error| part(&error))?;
         }
     }
     Ok(Arc::new(opened))

@@ -102,9 +102,12 @@ pub enum StartError {
         /// The system's reason.
         source: std::io::Error,
     },
-    /// A file that the settings name is not what it should be.
+    /// The settings, or a file that they name, are not what they should be.
     #[error("{0}")]
     Settings(String),
+    /// The settings are good, and a part can't be opened: the store, the ledger, the log.
+    #[error("{0}")]
+    Part(String),
     /// TLS could not be set up.
     #[error(transparent)]
     Tls(#[from] tls::TlsError),

@@ -1,5 +1,6 @@
-//! The command: help, exit codes, JSON lines, signals, and the demo with what it leaves.
+//! The command: help, exit codes, JSON lines, signals.
 
+use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
@@ -7,9 +8,9 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use crate::house::{House, first_issue, lines, serve, sluice};
+use crate::house::{House, first_issue, lines, sluice};
 
-const COMMANDS: [&[&str]; 21] = [
+const COMMANDS: &[&[&str]] = &[
     &[],
     &["serve"],
     &["demo"],
@@ -18,12 +19,22 @@ const COMMANDS: [&[&str]; 21] = [
     &["fhirpath"],
     &["canonicalize"],
     &["digest"],
+    &["consent"],
     &["consent", "decide"],
+    &["consent", "explain"],
+    &["verify"],
+    &["log"],
+    &["log", "check"],
+    &["log", "audit"],
+    &["events"],
+    &["events", "tail"],
+    &["config"],
     &["config", "check"],
     &["config", "schema"],
     &["keys"],
     &["keys", "create"],
     &["keys", "tls"],
+    &["package"],
     &["package", "build"],
     &["parked"],
     &["parked", "list"],
@@ -36,7 +47,7 @@ const COMMANDS: [&[&str]; 21] = [
 #[test]
 fn every_command_helps_with_an_example() {
     for command in COMMANDS {
-        let output = sluice(&[command, &["--help"]].concat(), b"");
+        let output = sluice(&[*command, &["--help"]].concat(), b"");
         let text = String::from_utf8(output.stdout).unwrap();
         assert_eq!(output.status.code(), Some(0), "{command:?}");
         assert!(text.contains("Example") && text.contains("\n  sluice "), "{command:?}: {text}");
@@ -190,56 +201,190 @@ fn it_is_ready_when_it_says_so_and_drains_on_sigterm() {
     assert_eq!(served.stop(), Some(0));
 }
 
-/// The demo leaves a house in which `serve` and `ingest` go on.
+/// What each command ends with, and how many JSON lines it prints: one table, a row a case.
 #[test]
-fn the_demo_shows_the_flow_and_what_it_keeps_goes_on() {
-    let folder = tempfile::tempdir().unwrap();
-    let kept = folder.path().join("kept");
-    let path = |name: &str| kept.join(name).display().to_string();
-    let output = sluice(&["demo", "--format", "json", "--keep", &kept.display().to_string()], b"");
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(0), "{told}");
-    let summary = lines(&output).pop().unwrap();
-    let number = |name: &str| summary[name].as_u64().unwrap_or_else(|| panic!("{name}: {summary}"));
-    assert_eq!(number("bundles"), 14, "{told}");
-    assert_eq!(number("resources"), number("accepted") + number("refused"));
-    assert!(number("accepted") > 500 && number("refused") == 2, "{summary}");
-    assert!(number("permitted") > 0 && number("denied") > 0, "{summary}");
-    assert!(number("leaves") > number("accepted") && number("proofs_verified") >= number("accepted"), "{summary}");
-    assert!(told.contains("broken link"), "{told}");
-    assert!(kept.join("trust.json").is_file() && kept.join("receipts").read_dir().unwrap().next().is_some());
-    // A second demo would write over it.
-    assert_eq!(sluice(&["demo", "--keep", &kept.display().to_string()], b"").status.code(), Some(2));
-
-    let served = serve(&kept.join("sluice.toml"));
-    let settings = path("sluice.toml");
-    let patient = r#"{"resourceType":"Patient","id":"new","active":true}"#;
-    std::fs::write(folder.path().join("a.json"), patient).unwrap();
-    std::fs::write(folder.path().join("b.ndjson"), format!("{patient}\n\n{{\"resourceType\":\"Basic\"}}\n")).unwrap();
-    std::fs::write(folder.path().join("c.json"), "{\"resourceType\":\"Bundle\",\"type\":\"transaction\",}").unwrap();
-    let files = ["a.json", "b.ndjson", "c.json"].map(|name| folder.path().join(name).display().to_string());
-    let ingest = |files: &[String]| {
-        let files: Vec<&str> = files.iter().map(String::as_str).collect();
-        let output = sluice(&[&["ingest", "--format", "json", "--config", &settings], &files[..]].concat(), b"");
-        (output.status.code(), lines(&output))
+fn exit_codes_are_those_of_the_table() {
+    let house = House::new("");
+    let write = |name: &str, text: &str| {
+        std::fs::write(house.path(name), text).unwrap();
+        house.path(name)
     };
-    let (code, told) = ingest(&files);
-    assert_eq!(code, Some(1));
-    let said: Vec<[&Value; 4]> =
-        told.iter().map(|it| [&it["status"], &it["accepted"], &it["refused"], &it["file"]]).collect();
-    assert_eq!(said[0][..3], [&Value::from(201), &1.into(), &0.into()], "{told:?}");
-    assert_eq!(said[1][..3], [&Value::from(200), &1.into(), &1.into()], "{told:?}");
-    assert_eq!(said[2][..3], [&Value::from(400), &0.into(), &1.into()], "{told:?}");
-    assert_eq!(told[2]["receipt"], Value::Null);
-    assert_eq!(first_issue(&told[2]["outcome"]).0, "json");
-    // The same files again: the same receipts.
-    let (_, again) = ingest(&files[..2]);
-    for (first, second) in told.iter().zip(&again) {
-        assert!(first["receipt"].is_string(), "{first}");
-        assert_eq!(first["receipt"], second["receipt"]);
+    let good = write("good.json", r#"{"resourceType":"Patient"}"#);
+    let bad = write("bad.json", r#"{"resourceType":"Patient","birthDate":"x"}"#);
+    let text = write("text.json", "no JSON");
+    let (settings, absent) = (house.path("sluice.toml"), house.path("absent"));
+    let wrong = write("wrong.toml", "nonsense = 1\n");
+    // Good settings whose store can't be opened: a file stands where its folder should.
+    write("a-file", "");
+    let blocked = std::fs::read_to_string(&settings).unwrap() + "[store]\ndir = \"a-file\"\n";
+    let blocked = write("blocked.toml", &blocked);
+    // Settings that name a key which is not there.
+    let keyless = std::fs::read_to_string(&settings).unwrap() + "[keys]\ndir = \"no-keys\"\n";
+    let keyless = write("keyless.toml", &keyless);
+    let vectors = format!("{}/tests/cases/verify/log", env!("CARGO_MANIFEST_DIR"));
+    let (event, trust) = (format!("{vectors}/event.json"), format!("{vectors}/trust.json"));
+    let nobody = write("nobody.json", r#"{"logs":[],"events":[]}"#);
+    let closed = "https://127.0.0.1:1/fhir";
+    let ca = house.path("tls/ca.pem");
+    let question = "{\"id\":1}\n\nnothing\n";
+
+    // Arguments, standard input, exit code, lines on stdout.
+    let table: &[(&[&str], &str, i32, usize)] = &[
+        (&["serve", "--config", &absent], "", 64, 0),
+        (&["serve", "--config", &wrong], "", 64, 0),
+        (&["serve", "--config", &keyless], "", 64, 0),
+        (&["serve", "--config", &blocked], "", 2, 0),
+        (&["demo", &absent], "", 2, 0),
+        (&["demo", "--amqp", "amqp://127.0.0.1:1/%2f"], "", 2, 0),
+        (&["demo", "--keep"], "", 64, 0),
+        (&["ingest", "--config", &settings, &absent], "", 2, 0),
+        (&["ingest", &good], "", 64, 0),
+        (&["ingest", "--to", closed, &good], "", 64, 0),
+        (&["ingest", "--to", "http://gateway.example/fhir", &good], "", 64, 0),
+        (&["validate", &good], "", 0, 1),
+        (&["validate", &good, &bad], "", 1, 2),
+        (&["validate", &text], "", 1, 1),
+        (&["validate", &absent], "", 2, 0),
+        (&["validate", "--nonsense"], "", 64, 0),
+        (&["canonicalize", &good], "", 0, 1),
+        (&["canonicalize", &text], "", 1, 0),
+        (&["canonicalize", &absent], "", 2, 0),
+        (&["canonicalize"], "", 64, 0),
+        (&["digest", &good, &bad], "", 0, 2),
+        (&["digest", &absent], "", 2, 0),
+        (&["consent", "decide"], question, 0, 2),
+        (&["consent", "decide", "file"], "", 64, 0),
+        (&["consent", "explain", "-"], question, 0, 2),
+        (&["consent", "explain", &good], "", 0, 1),
+        (&["consent", "explain", &text], "", 2, 0),
+        (&["consent", "explain", "--consent", &absent, "--", &good], "", 2, 0),
+        (&["consent", "explain"], "", 64, 0),
+        (&["verify", "--trust", &trust, &event], "", 0, 1),
+        (&["verify", "--trust", &trust, &event, &good], "", 1, 2),
+        (&["verify", "--trust", &nobody, &event], "", 2, 0),
+        (&["verify", "--trust", &absent, &event], "", 2, 0),
+        (&["verify", &event], "", 64, 0),
+        (&["log", "check", &absent], "", 2, 0),
+        (&["log", "check", "https://127.0.0.1:1/log", "--ca", &ca], "", 2, 0),
+        (&["log", "check", "https://127.0.0.1:1/log"], "", 64, 0),
+        (&["log", "check", "--config", &settings], "", 2, 0),
+        (&["log", "check", "--config", &wrong], "", 64, 0),
+        (&["log", "check", "--config", &settings, "--trust", &trust], "", 64, 0),
+        (&["log", "check"], "", 64, 0),
+        (&["log", "audit", &absent], "", 2, 0),
+        (&["log", "audit"], "", 64, 0),
+        (&["events", "tail", "--to", closed, "--ca", &ca], "", 2, 0),
+        (&["events", "tail", "--to", closed, "--ca", &ca, "--subscriber", "a&b"], "", 64, 0),
+        (&["events", "tail"], "", 64, 0),
+        (&["config", "check", &settings], "", 0, 1),
+        (&["config", "check", &wrong], "", 64, 3),
+        (&["config", "schema"], "", 0, usize::MAX),
+        (&["keys", "create", &house.path("new-keys")], "", 0, 1),
+        (&["keys", "create", &house.path("keys")], "", 2, 0),
+        (&["keys", "tls", &house.path("tls")], "", 2, 0),
+        (&["package", "build", &absent, &house.path("out.pack")], "", 2, 0),
+        (&["package", "build"], "", 64, 0),
+    ];
+    let mut wrong = String::new();
+    for (args, input, code, count) in table {
+        let output = sluice(&[&["--format", "json"], *args].concat(), input.as_bytes());
+        let stdout = String::from_utf8(output.stdout).unwrap();
+        let lines: Vec<_> = stdout.lines().collect();
+        let json = lines.iter().all(|line| serde_json::from_str::<Value>(line).is_ok_and(|it| it.is_object()));
+        let told = String::from_utf8_lossy(&output.stderr);
+        if output.status.code() != Some(*code) {
+            writeln!(wrong, "{args:?}: {:?}, not {code}: {told}", output.status.code()).unwrap();
+        } else if *count != usize::MAX && (lines.len() != *count || !json) {
+            writeln!(wrong, "{args:?}: {} lines, not {count}: {stdout}", lines.len()).unwrap();
+        } else if *code >= 2 && told.is_empty() && stdout.is_empty() {
+            writeln!(wrong, "{args:?}: says nothing").unwrap();
+        }
     }
-    assert_eq!(served.stop(), Some(0));
-    // Nobody answers any more.
-    let (code, told) = ingest(&files[..1]);
-    assert_eq!((code, &told[0]["status"], &told[0]["receipt"]), (Some(2), &Value::Null, &Value::Null));
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+#[test]
+fn an_explanation_says_which_consent_and_which_provision() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, value: &Value| {
+        let file = folder.path().join(name);
+        std::fs::write(&file, value.to_string()).unwrap();
+        file.display().to_string()
+    };
+    let coding = |system: &str, code: &str| serde_json::json!({ "system": format!("http://terminology.hl7.org/CodeSystem/{system}"), "code": code });
+    let consent = |id: &str, status: &str, patient: &str, provision: Value| {
+        serde_json::json!({
+            "resourceType": "Consent", "id": id, "status": status, "patient": { "reference": format!("Patient/{patient}") },
+            "scope": { "coding": [coding("consentscope", "patient-privacy")] },
+            "category": [{ "coding": [{ "system": "http://loinc.org", "code": "59284-0" }] }],
+            "policy": [{ "uri": "https://a.example" }], "provision": provision,
+        })
+    };
+    let payment = serde_json::json!([coding("v3-ActReason", "HPAYMT")]);
+    let permit = serde_json::json!({ "type": "permit", "purpose": payment });
+    let bundle = serde_json::json!({ "resourceType": "Bundle", "type": "collection", "entry": [
+        { "resource": consent("permits", "active", "p", permit.clone()) },
+        { "resource": consent("denies-conditions", "active", "p", serde_json::json!({ "type": "deny",
+            "class": [{ "system": "http://hl7.org/fhir/resource-types", "code": "Condition" }] })) },
+        { "resource": consent("old", "inactive", "p", permit.clone()) },
+        { "resource": consent("of-another", "active", "q", permit) },
+        { "resource": { "resourceType": "Patient", "id": "p" } },
+    ] });
+    let consents = write("consents.json", &bundle);
+    let subject = serde_json::json!({ "reference": "Patient/p" });
+    let records = serde_json::json!({ "resourceType": "Bundle", "type": "collection", "entry": [
+        { "resource": { "resourceType": "Observation", "id": "o", "status": "final", "subject": subject, "code": {} } },
+        { "resource": { "resourceType": "Condition", "id": "c", "subject": subject } },
+    ] });
+    let records = write("records.json", &records);
+    let ask = |format: &str, purpose: &str| {
+        sluice(
+            &[
+                "--format",
+                format,
+                "consent",
+                "explain",
+                "--purpose",
+                purpose,
+                "--action",
+                "disclose",
+                "--consent",
+                &consents,
+                "--",
+                &records,
+            ],
+            b"",
+        )
+    };
+    let told = lines(&ask("json", "HPAYMT")).remove(0);
+    assert_eq!(told["decision"], "deny");
+    assert_eq!(
+        told["reason"],
+        serde_json::json!({ "rule": "consent.deny", "consent": 1, "provision": "Consent.provision" })
+    );
+    let says = |record: usize| -> Vec<String> {
+        let consents = told["records"][record]["patients"][0]["consents"].as_array().unwrap();
+        consents.iter().map(|it| format!("{} {}", it["id"].as_str().unwrap(), it["says"].as_str().unwrap())).collect()
+    };
+    let rest = ["old not-in-force", "of-another another-patient"];
+    assert_eq!(says(0), [&["permits permit", "denies-conditions nothing-matches"][..], &rest].concat());
+    assert_eq!(says(1), [&["permits permit", "denies-conditions deny"][..], &rest].concat());
+    let decided: Vec<_> =
+        told["records"].as_array().unwrap().iter().map(|it| (&it["resource"], &it["decision"])).collect();
+    assert_eq!(
+        decided,
+        [
+            (&"resource.entry[0].resource".into(), &"permit".into()),
+            (&"resource.entry[1].resource".into(), &"deny".into())
+        ]
+    );
+    let human = String::from_utf8(ask("human", "TREAT").stdout).unwrap();
+    for line in [
+        "deny, by Consent.provision (consent.deny) of Consent 1",
+        "Patient/p: deny, by implicit.deny",
+        "Consent 0 (permits) says nothing: no provision of it matches",
+        "Consent 2 (old) says nothing: it is not active",
+    ] {
+        assert!(human.contains(line), "{line} in\n{human}");
+    }
 }

@@ -235,6 +235,25 @@ async fn without_a_permit_there_is_a_leaf_and_no_event() {
     assert_eq!(flow.rows(Table::Outbox).await, 0);
 }
 
+/// A hospital that files a Consent and sends a record at once: the record is not decided on by what held before.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_permitted_and_not_final_waits_and_is_not_lost() {
+    let flow = Flow::new(subscriber(Wait::Log)).await;
+    flow.post(&[entry(&serde_json::json!({"resourceType": "Patient", "id": "p"}))]).await;
+    let patient = entry(&consent("p", "permit"));
+    flow.post(&[patient]).await;
+    flow.post(&[observation("o", "p")]).await;
+    let gateway = &flow.rig.gateway;
+    let progress = flow.router.pass(&gateway.recorder, &gateway.door).await.unwrap();
+    assert_eq!((progress.events, progress.waiting), (0, 1), "neither told nor denied");
+    let head = flow.rig.ledger.seal().await.unwrap();
+    while gateway.door.mirror().read().unwrap().height() < head.height {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    assert_eq!(flow.route().await.events, 1);
+    assert_eq!(flow.publish().await.sent, 1);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_that_waits_for_the_ledger_carries_its_receipt() {
     let flow = Flow::with(subscriber(Wait::Ledger), &["p"], &[("o", "p")]).await;

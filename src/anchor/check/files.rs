@@ -82,7 +82,7 @@ pub async fn files(
         let Some(path) = TilePath::within(Resource::Hashes { level: 0 }, index, size) else { break };
         let Some(hashes) = tile(source, &path).await? else {
             // Nothing can be said of what follows.
-            log.findings.push(Finding::Tile { path });
+            log.findings.push(Finding::Missing { path });
             break;
         };
         let (hashes, _) = hashes.as_chunks::<32>();
@@ -99,8 +99,10 @@ pub async fn files(
             {
                 continue;
             }
-            if tile(source, &made.path).await?.as_deref() != Some(&made.bytes[..]) {
-                wrong.push(Finding::Tile { path: made.path });
+            match tile(source, &made.path).await? {
+                None => wrong.push(Finding::Missing { path: made.path }),
+                Some(shown) if shown != made.bytes[..] => wrong.push(Finding::Tile { path: made.path }),
+                Some(_) => {}
             }
         }
     }

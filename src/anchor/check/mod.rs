@@ -59,7 +59,13 @@ pub enum Finding {
         /// Leaves under it.
         size: u64,
     },
-    /// A tile is missing, or not what the leaves make it.
+    /// A tile is missing: nothing can be said of what it should hold.
+    #[error("{path} is missing")]
+    Missing {
+        /// Which.
+        path: TilePath,
+    },
+    /// A tile is not what the leaves make it.
     #[error("{path} is not what the leaves make it")]
     Tile {
         /// Which.

@@ -12,7 +12,9 @@
 
 use std::time::Duration;
 
-use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::options::{
+    ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
+};
 use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
 use lapin::{Channel, ExchangeKind};
 
@@ -56,10 +58,10 @@ impl Names {
         at.exchange(&self.exchange, ExchangeKind::Topic, arguments).await?;
         for subscriber in &self.subscribers {
             let pattern = format!("v1.{subscriber}.#");
-            let letters = format!("{}.{subscriber}.dead", self.exchange);
+            let queue = self.queue(subscriber);
+            let letters = format!("{queue}.dead");
             at.queue(&letters, quorum()).await?;
             at.bind(&letters, &dead, &pattern).await?;
-            let queue = format!("{}.{subscriber}", self.exchange);
             let mut arguments = quorum();
             text(&mut arguments, "x-dead-letter-exchange", &dead);
             text(&mut arguments, "x-dead-letter-strategy", "at-least-once");
@@ -73,12 +75,34 @@ impl Names {
         Ok(())
     }
 
+    /// Takes away everything that [`Names::declare`] makes.
+    // Each step by itself: a crash anywhere here leaves names that nobody publishes to.
+    pub(super) async fn remove(&self, channel: &Channel, timeout: Duration) -> Result<(), String> {
+        let (unrouted, dead) = (format!("{}.unrouted", self.exchange), format!("{}.dead", self.exchange));
+        let own = self.subscribers.iter().map(|it| self.queue(it));
+        let letters = self.subscribers.iter().map(|it| format!("{}.dead", self.queue(it)));
+        for queue in own.chain(letters).chain([unrouted.clone()]) {
+            let delete = channel.queue_delete(short(&queue), QueueDeleteOptions::default());
+            within(timeout, &format!("deleting queue {queue}"), delete).await?;
+        }
+        for exchange in [&self.exchange, &unrouted, &dead] {
+            let delete = channel.exchange_delete(short(exchange), ExchangeDeleteOptions::default());
+            within(timeout, &format!("deleting exchange {exchange}"), delete).await?;
+        }
+        Ok(())
+    }
+
+    /// The queue of a subscriber.
+    pub(super) fn queue(&self, subscriber: &str) -> String {
+        format!("{}.{subscriber}", self.exchange)
+    }
+
     async fn look(&self, channel: &Channel, timeout: Duration) -> Result<(), String> {
         let options = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
         let look = channel.exchange_declare(short(&self.exchange), ExchangeKind::Topic, options, FieldTable::default());
         within(timeout, &format!("exchange {}", self.exchange), look).await?;
         for subscriber in &self.subscribers {
-            let queue = format!("{}.{subscriber}", self.exchange);
+            let queue = self.queue(subscriber);
             let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
             let look = channel.queue_declare(short(&queue), options, FieldTable::default());
             within(timeout, &format!("queue {queue}"), look).await?;

@@ -16,6 +16,14 @@ use crate::keys::Keys;
 /// Who holds a client certificate: two hospitals that send, two subscribers that read.
 const CLIENTS: [&str; 4] = ["north", "south", "insurer", "monitor"];
 
+/// The mapping packs of the demo: what makes one patient of what two hospitals write.
+const MAPPINGS: [(&str, &str); 4] = [
+    ("us.json", include_str!("../../../mappings/identifiers/us.json")),
+    ("synthea.json", include_str!("../../../mappings/identifiers/synthea.json")),
+    ("units.json", include_str!("../../../mappings/units/common.json")),
+    ("references.json", include_str!("../../../mappings/references.json")),
+];
+
 /// A folder with everything that a gateway needs.
 pub(super) struct House {
     /// The folder.
@@ -35,9 +43,13 @@ impl House {
             let path = path.to_owned();
             move |error: std::io::Error| Failure::file(&path, &error)
         };
-        for folder in ["", "receipts", "samples"] {
+        for folder in ["", "events", "mappings", "receipts", "samples"] {
             let folder = dir.join(folder);
             std::fs::create_dir_all(&folder).map_err(failed(&folder))?;
+        }
+        for (name, text) in MAPPINGS {
+            let file = dir.join("mappings").join(name);
+            std::fs::write(&file, text).map_err(failed(&file))?;
         }
         Keys::create(&dir.join("keys")).map_err(|error| Failure::could_not_run(&error))?;
         tls::create(&dir.join("tls"), &["localhost", "127.0.0.1", "::1"], &CLIENTS)?;
@@ -48,7 +60,12 @@ impl House {
                 // It may hold a password, so it is a file of its own.
                 let file = dir.join("keys/broker-url");
                 write_secret(&file, url).map_err(failed(&file))?;
-                "kind = \"amqp\"\nurl_file = \"keys/broker-url\"".to_owned()
+                // Of this run alone: what another run has left in its queues is not ours.
+                let exchange = uuid::Uuid::new_v4().simple().to_string();
+                format!(
+                    "kind = \"amqp\"\nurl_file = \"keys/broker-url\"\nexchange = \"sluice-demo-{}\"",
+                    &exchange[..8]
+                )
             }
         };
         let text = SETTINGS
@@ -134,6 +151,11 @@ free_bytes_min = "64MiB"
 [keys]
 dir = "keys"
 
+# What both hospitals write is made one first: which identifier systems name the same thing, and that the consortium
+# shares the social security number, so that a patient is one patient in both hospitals.
+[normalize]
+mappings = ["mappings/us.json", "mappings/synthea.json", "mappings/units.json", "mappings/references.json"]
+
 # Synthea writes codes that FHIR R4 does not hold, as `vital-sign` for observation-category's `vital-signs`, and
 # languages that are none of R4's. Here they are told and let through; without these two lines they are refused.
 [check.severity]
@@ -157,6 +179,8 @@ institution = "insurer.example"
 role = "IRCP"
 purpose = "HPAYMT"
 domain = "claims"
+# Sent as soon as the gateway's own log has it,
+wait = "log"
 resource_types = ["Claim", "ExplanationOfBenefit"]
 
 [[subscriber]]
@@ -165,6 +189,8 @@ institution = "monitor.example"
 role = "IRCP"
 purpose = "PUBHLTH"
 domain = "safety"
+# or only with the ledger's receipt.
+wait = "ledger"
 resource_types = ["AdverseEvent"]
 
 [observe]

@@ -41,7 +41,8 @@ pub(super) const CONSENTS: [Chapter; 3] = [
 ];
 
 /// After the records.
-pub(super) const EVENTS: Chapter = chapter!("30-adverse-events.json", "south", "adverse events of patients 1, 2 and 3");
+pub(super) const EVENTS: Chapter =
+    chapter!("30-adverse-events.json", "south", "adverse events of patients 1, 2 and 3; to south, patient 1 is s-1001");
 
 /// Half-way: the next version of a Consent, and what happens after it.
 pub(super) const REVOCATION: Chapter = chapter!("40-consent-revoked.json", "north", "patient 3 takes it back");

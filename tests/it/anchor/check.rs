@@ -2,13 +2,18 @@
 
 use std::path::Path;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::json;
 use sluice::anchor::Log;
 use sluice::anchor::check::{Finding, Folder, SourceError, files, operator};
 use sluice::store::{Batch, Table};
 use sluice_merkle::checkpoint::SignedCheckpoint;
+use sluice_merkle::note::{KeyKind, KeyName, VerifierKey};
 use sluice_merkle::tile::{Resource, TilePath};
 
 use super::{House, wait};
+use crate::house::{lines, sluice};
 use crate::rig::{Rig, transaction};
 
 /// Writes a log as a monitor would fetch it.
@@ -125,4 +130,96 @@ async fn the_operator_counts_leaves_by_kind_and_finds_what_a_start_does_not() {
         store.commit(Batch::new().put(table, key, before)).await.unwrap();
     }
     assert!(operator(&rig.log, vault).await.unwrap().is_ok());
+}
+
+/// The same through the command: each kind of damage is found and named, and what can't be checked is no finding.
+#[test]
+fn the_command_names_every_kind_of_damage() {
+    let house = House::new();
+    let at = |name: &str| house.folder.path().join(name);
+    let (size, later, key) = tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let store = house.store(None);
+        let log = house.open(&store).await.unwrap();
+        wait(&store, 0..200).await;
+        log.sequence().await.unwrap();
+        fetch(&log, &at("early"), true).await;
+        wait(&store, 200..900).await;
+        log.sequence().await.unwrap();
+        for name in ["fine", "leaf", "tile", "entry", "gap", "cut", "signature", "garbage", "none"] {
+            fetch(&log, &at(name), true).await;
+        }
+        (log.head().size, log.head().checkpoint.to_string(), log.verifier_key().to_string())
+    });
+    let source = json!({ "source": "https://a.example", "key": STANDARD.encode([7; 32]) });
+    let trust = |origin: &str, key: &str| {
+        let file = at(&format!("trust-{}.json", origin.replace('/', "-")));
+        let text = json!({ "logs": [{ "origin": origin, "key": key }], "events": [source] });
+        std::fs::write(&file, text.to_string()).unwrap();
+        file.display().to_string()
+    };
+    let trusted = trust("hospital-a/log", &key);
+    let stranger = VerifierKey::new(KeyName::new("elsewhere/log").unwrap(), KeyKind::Ed25519, [7; 32]).to_string();
+    let untrusted = trust("elsewhere/log", &stranger);
+    change(&at("leaf").join("tile/0/000"), 3);
+    change(&at("tile").join("tile/1/000.p/3"), 64);
+    change(&at("entry").join("tile/entries/002"), 2 + 33 + 2 + 9);
+    std::fs::remove_file(at("gap").join("tile/0/001")).unwrap();
+    std::fs::remove_file(at("cut").join("tile/1/000.p/3")).unwrap();
+    std::fs::write(at("garbage").join("checkpoint"), "nothing of the kind").unwrap();
+    std::fs::remove_file(at("none").join("checkpoint")).unwrap();
+    let checkpoint = at("signature").join("checkpoint");
+    let forged = later.replacen(&format!("\n{size}\n"), &format!("\n{}\n", size - 1), 1);
+    std::fs::write(&checkpoint, forged).unwrap();
+    std::fs::write(at("later"), &later).unwrap();
+    let later = at("later").display().to_string();
+
+    // Which folder, the exit code, what is found.
+    let table: [(&str, &[&str], i32, &[&str]); 10] = [
+        ("fine", &[], 0, &[]),
+        ("fine", &["--seen", &later], 0, &[]),
+        ("early", &["--seen", &later], 1, &["rollback"]),
+        ("leaf", &[], 1, &["fork", "leaf", "tile"]),
+        ("tile", &[], 1, &["tile"]),
+        ("entry", &[], 1, &["leaf"]),
+        ("gap", &[], 1, &["gap", "rollback"]),
+        ("cut", &[], 1, &["gap"]),
+        ("signature", &["--seen", &later], 1, &["fork", "gap", "rollback", "signature"]),
+        ("garbage", &[], 1, &["checkpoint"]),
+    ];
+    for (name, more, code, expected) in table {
+        let folder = at(name).display().to_string();
+        let run = |what: &str| {
+            let output =
+                sluice(&[&["--format", "json", "log", what, &folder, "--trust", &trusted], more].concat(), b"");
+            (output.status.code(), lines(&output), String::from_utf8(output.stderr).unwrap())
+        };
+        let (ended, found, told) = run("audit");
+        let (last, findings) = found.split_last().unwrap();
+        let mut kinds: Vec<_> = findings.iter().map(|it| it["finding"].as_str().unwrap()).collect();
+        kinds.sort_unstable();
+        kinds.dedup();
+        if name != "signature" {
+            assert_eq!(kinds, expected, "{name}: {found:?}");
+        }
+        // A forged size leads to more than one of these; its signature is found in any case.
+        assert!(expected.contains(&"signature") == kinds.contains(&"signature"), "{name}: {found:?}");
+        assert_eq!(
+            (ended, &last["ok"], &last["findings"]),
+            (Some(code), &json!(code == 0), &json!(findings.len())),
+            "{told}"
+        );
+        let (ended, line, told) = run("check");
+        assert_eq!((ended, line.len(), &line[0]["ok"]), (Some(code), 1, &json!(code == 0)), "{name}: {told}");
+        assert_eq!(told.is_empty(), code == 0, "{name}: {told}");
+        if name == "fine" {
+            assert_eq!(line[0].as_object().unwrap().keys().collect::<Vec<_>>(), ["ok", "root", "size"]);
+            assert_eq!(line[0]["size"], size);
+        }
+    }
+    let codes = |args: &[&str]| sluice(&[&["log", "check"], args].concat(), b"").status.code();
+    let (fine, none) = (at("fine").display().to_string(), at("none").display().to_string());
+    assert_eq!(codes(&[&fine]), Some(0), "of one piece, by nobody's word");
+    assert_eq!(codes(&[&fine, "--trust", &untrusted]), Some(2), "nobody trusts this log");
+    assert_eq!(codes(&[&none, "--trust", &trusted]), Some(2), "no log is there");
+    assert_eq!(codes(&[&fine, "--trust", &trusted, "--seen", &trusted]), Some(2), "no checkpoint was seen there");
 }
