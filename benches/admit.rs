@@ -42,6 +42,7 @@ use sluice_fhir::tree::{Limits, Tree};
 const ROUNDS: usize = 20;
 const BAR: f64 = 3.0;
 const GROWTH_BAR: f64 = 1.3;
+const PAUSE: Duration = Duration::from_millis(300);
 const TOKEN: &str = "bench";
 
 /// Synthea's patients, with white space or without, and how many of the resources HL7's schema finds valid. The first
@@ -62,7 +63,7 @@ fn main() {
         }
     }
     if !one_bundle_only {
-        let small = served.per_entry(1_000, 8);
+        let small = served.per_entry(1_000, 4);
         let large = served.per_entry(100_000, 1);
         let growth = large / small;
         println!(
@@ -274,6 +275,8 @@ impl Floor {
 struct Served {
     _runtime: tokio::runtime::Runtime,
     server: Server,
+    /// CPU seconds of an idle server in one [`PAUSE`].
+    idle: f64,
     tls: Arc<rustls::ClientConfig>,
     _folder: tempfile::TempDir,
 }
@@ -337,7 +340,10 @@ impl Served {
             .with_no_client_auth();
         // The doors open once the mirror has caught up and the self-test has passed.
         std::thread::sleep(Duration::from_secs(2));
-        Self { _runtime: runtime, server, tls: Arc::new(tls), _folder: folder }
+        let before = cpu_of_server();
+        std::thread::sleep(PAUSE * 5);
+        let idle = (cpu_of_server() - before) / 5.0;
+        Self { _runtime: runtime, server, idle, tls: Arc::new(tls), _folder: folder }
     }
 
     /// Posts the bundle on a new connection. CPU seconds until the answer has been read, and from there until
@@ -371,7 +377,23 @@ impl Served {
         });
         client.unwrap().join().unwrap();
         let answered = cpu_of_server();
-        (answered - before, settled() - answered)
+        (answered - before, self.settled(answered))
+    }
+
+    /// Waits until the server does no more than when it is idle, but not for ever; its CPU seconds beyond that meanwhile.
+    fn settled(&self, answered: f64) -> f64 {
+        let mut before = answered;
+        let mut spent = 0.0;
+        for _ in 0..100 {
+            std::thread::sleep(PAUSE);
+            let now = cpu_of_server();
+            spent += (now - before - self.idle).max(0.0);
+            if now - before < self.idle * 1.5 + 0.001 {
+                break;
+            }
+            before = now;
+        }
+        spent
     }
 
     /// CPU seconds of one entry in batches of this many: of admitting and of settling, which runs meanwhile.
@@ -385,20 +407,6 @@ impl Served {
         let spent = (0..rounds).map(|round| self.post(&body, &format!("{entries}-{round}")));
         let spent: f64 = spent.map(|(admit, settle)| admit + settle).sum();
         spent / (entries * rounds) as f64
-    }
-}
-
-/// Waits until the server is idle; its CPU seconds then.
-fn settled() -> f64 {
-    const IDLE: f64 = 0.003;
-    let mut before = cpu_of_server();
-    loop {
-        std::thread::sleep(Duration::from_millis(300));
-        let now = cpu_of_server();
-        if now - before < IDLE {
-            return now;
-        }
-        before = now;
     }
 }
 

@@ -1,7 +1,8 @@
 //! One consent decision, from a pseudonym to permit or deny: the look-up in the mirror and the judging of the policies.
 //! Facets and policies are made before, as they are in a gateway.
 //!
-//! `cargo bench --bench decide [-- SUBJECTS]`. Bar: at most 1 µs of CPU a decision and 100 bytes a subject at ten million.
+//! `cargo bench --profile release --bench decide [-- --check] [SUBJECTS]`. Bar: at most 1 µs of CPU a decision and 100 bytes a
+//! subject; `--check` fails above it. A million subjects unless told.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a bench prints, and fails by panicking")]
 #![allow(clippy::cast_precision_loss, reason = "figures for people")]
 
@@ -21,6 +22,8 @@ use sluice_fhir::tree::{Limits, Tree};
 /// Policy sets that are kept compiled, found by their consent root: as many as fit in no cache of a core.
 const SETS: u32 = 20_000;
 const DECISIONS: u64 = 10_000_000;
+const NS_BAR: f64 = 1_000.0;
+const BYTES_BAR: f64 = 100.0;
 
 fn trees(prefix: &str) -> Vec<Tree> {
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/consent/ihe-pcf");
@@ -67,11 +70,8 @@ fn main() {
         root[..8].copy_from_slice(&(number % u64::from(SETS)).to_be_bytes());
         mirror.put(pseudonym(number), Record { version: 1, state: State::Active, root });
     }
-    println!(
-        "mirror: {subjects} subjects in {:.1} s, {:.1} bytes each",
-        begun.elapsed().as_secs_f64(),
-        mirror.bytes() as f64 / mirror.len() as f64
-    );
+    let bytes = mirror.bytes() as f64 / mirror.len() as f64;
+    println!("mirror: {subjects} subjects in {:.1} s, {bytes:.1} bytes each", begun.elapsed().as_secs_f64());
 
     let request = Request::new(&Ask {
         actor: Some("Practitioner/ex-practitioner"),
@@ -97,4 +97,7 @@ fn main() {
     }
     let each = (cpu_ns() - begun) as f64 / DECISIONS as f64;
     println!("decide: {each:.0} ns of CPU, {:.1} % permits", permits as f64 * 100.0 / DECISIONS as f64);
+    let check = std::env::args().any(|argument| argument == "--check");
+    assert!(!check || each <= NS_BAR, "a decision takes {each:.0} ns; the bar is {NS_BAR}");
+    assert!(!check || bytes <= BYTES_BAR, "a subject takes {bytes:.1} bytes; the bar is {BYTES_BAR}");
 }

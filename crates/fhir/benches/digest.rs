@@ -1,7 +1,9 @@
 //! Parse + canonical form + SHA-256 of every resource of Synthea's Bundles, ours beside serde_json + serde_jcs + sha2, in
 //! one run, rounds alternating, by the CPU time of this thread. A Bundle is parsed whole, as it comes in.
 //!
-//!     cargo bench -p sluice-fhir --bench digest
+//!     cargo bench --profile release -p sluice-fhir --bench digest [-- --check]
+//!
+//! `--check` fails below four times the speed, on either form of the text.
 
 #![expect(clippy::print_stdout, clippy::expect_used, reason = "a program for people, on data of ours")]
 #![expect(clippy::cast_precision_loss, reason = "figures for people")]
@@ -16,11 +18,13 @@ use sluice_fhir::canonical;
 use sluice_fhir::tree::{Limits, Node, Tree};
 
 const ROUNDS: usize = 9;
+const BAR: f64 = 4.0;
 
 /// What is measured, by its name; gives how many it did.
 type Work = (&'static str, fn(&[Bytes]) -> usize);
 
 fn main() {
+    let check = std::env::args().any(|argument| argument == "--check");
     let pretty = bundles();
     let compact: Vec<Bytes> = pretty
         .iter()
@@ -61,7 +65,9 @@ fn main() {
                 resources as f64 * 1e9 / median
             );
         }
-        println!("{name:<10}{:>26}{:>9.1}x", "ratio", medians[0] / medians[1]);
+        let ratio = medians[0] / medians[1];
+        println!("{name:<10}{:>26}{ratio:>9.1}x", "ratio");
+        assert!(!check || ratio >= BAR, "{name}: {ratio:.2} times as fast; the bar is {BAR}");
     }
 }
 

@@ -185,5 +185,5 @@ fn a_part_is_what_its_text_parses_to() {
     let few = Limits { nodes_max: 2, ..Limits::default() };
     let whole = tree(texts[0]);
     let resource = whole.root().member("resource").unwrap();
-    assert_eq!(whole.part(resource.id(), &few).unwrap_err().kind, SyntaxErrorKind::TooManyNodes);
+    assert_eq!(whole.part(resource.id(), &few).unwrap_err().kind, TooManyNodes);
 }
