@@ -1,6 +1,6 @@
 //! Why a decision is what it is: the decision itself, and below it what each Consent says of each patient's record.
 //!
-//! Takes: the line that [`exchange`](super::exchange) takes. Gives: the same decision, record by record and patient by
+//! Takes: the line that [`exchange`] takes. Gives: the same decision, record by record and patient by
 //! patient. Never: decides by itself: it asks the one function that decides.
 
 use std::cell::RefCell;
