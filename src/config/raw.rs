@@ -80,6 +80,9 @@ pub(super) struct Listen {
     pub(super) admin: SocketAddr,
     /// Address of the Merkle log alone, in plain HTTP: everything there is public and signed.
     pub(super) log: Option<SocketAddr>,
+    /// File with the SHA-256, in hexadecimal, of the token that an operator shows at the admin address to see and change
+    /// what is parked; without it nobody can.
+    pub(super) operator_token_sha256_file: Option<SecretPath>,
     /// TLS of the `fhir` address. May be missing on a loopback address only.
     pub(super) tls: Option<Tls>,
     /// How long requests under way are waited for at a stop.
@@ -92,6 +95,7 @@ impl Default for Listen {
             fhir: SocketAddr::from((Ipv4Addr::LOCALHOST, 8443)),
             admin: SocketAddr::from((Ipv4Addr::LOCALHOST, 9464)),
             log: None,
+            operator_token_sha256_file: None,
             tls: None,
             drain_timeout: Span::seconds(30),
         }

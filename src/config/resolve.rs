@@ -106,7 +106,9 @@ impl Resolver<'_> {
         });
         let drain_timeout =
             self.time("listen.drain_timeout", raw.drain_timeout, Span::milliseconds(0), Span::seconds(3600));
-        Listen { fhir: raw.fhir, admin: raw.admin, log: raw.log, tls, drain_timeout }
+        let operator = raw.operator_token_sha256_file.as_ref();
+        let operator_token_sha256_file = operator.map(|path| self.secret("listen.operator_token_sha256_file", path));
+        Listen { fhir: raw.fhir, admin: raw.admin, log: raw.log, operator_token_sha256_file, tls, drain_timeout }
     }
 
     fn callers(&mut self, raw: &Raw) -> Vec<Caller> {

@@ -3,37 +3,45 @@
 //! Takes: rows of the outbox. Gives: each event to the broker, once its leaf is proven and the decision still holds. Never:
 //! sends a row before the one ahead of it is confirmed or cancelled; gives a sequence number twice.
 //!
+//! An event about several patients stands in the lane of each, and goes once it is the first in all of them. Of two such
+//! events the one routed first is ahead in every lane that they share, so no two wait for each other.
+//!
 //! Each row goes: recheck (one commit: the number, and that it may be sent) -> publish -> mark (one commit: the row is gone).
 //! The same functions run at a restart.
 
-use std::borrow::Cow;
-use std::collections::HashSet;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use futures_util::{StreamExt as _, stream};
-use serde_json::value::RawValue;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 
+use super::message::message;
 use super::recheck::{Basis, Denial, Recheck};
-use super::verify::{Delivery, Proof, delivered};
+use super::rows::{commit, read, scan, without};
 use crate::anchor::{AnchorReceipt, LeafProof, Log};
-use crate::broker::{Broker, Message, PublishError};
+use crate::broker::{Broker, PublishError, State};
 use crate::config::{Subscriber, Wait};
 use crate::consent::door::Door;
 use crate::error::{Error, Result};
-use crate::keys::SigningKey;
-use crate::record::leaf::SCHEME;
-use crate::record::{Recorder, instant, outage, uncommitted};
-use crate::route::event::{CONTENT_TYPE, canonical};
-use crate::route::outbox::{self, LANE_BYTES, Waiting};
-use crate::store::{Batch, Direction, KeyRange, Row, Table};
+use crate::observe::Published;
+use crate::record::Recorder;
+use crate::route::outbox::{self, Place, Waiting};
+use crate::store::{Batch, KeyRange, Row, Table};
 
-/// Rows looked at in one scan.
-const ROWS_MAX: usize = 256;
+/// Rows of a lane that are read at a time.
+const ROWS_MAX: usize = 16;
+
+/// Rows of a lane that go before another lane has its turn.
+const TURN: usize = 256;
+
+/// Pause before lanes that wait are looked at again while others are still under way; doubled each time, up to the second.
+const LOOK: Duration = Duration::from_millis(50);
+const LOOK_MAX: Duration = Duration::from_secs(1);
+
+/// The longest pause of a lane.
+const REST_MAX: Duration = Duration::from_secs(30);
 
 /// What publishing needs.
 #[derive(Clone)]
@@ -50,7 +58,15 @@ pub struct Publisher {
     pub window: usize,
     /// Tries of one event before its lane is parked.
     pub attempts_max: u32,
+    /// The first pause of a lane whose event the broker refused; doubled each time.
+    pub retry_wait: Duration,
+    /// Lanes that make such a pause.
+    pub resting: Resting,
 }
+
+/// Lanes that make a pause, and until when. Nothing is lost with it: a restart tries at once.
+#[derive(Clone, Default)]
+pub struct Resting(Arc<Mutex<HashMap<Bytes, Instant>>>);
 
 /// What a pass did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -59,7 +75,7 @@ pub struct Progress {
     pub sent: usize,
     /// Events that are not permitted any more, or were erased.
     pub cancelled: usize,
-    /// Events that stay, for the proof, the decision or the broker.
+    /// Events that stay, for the proof, the decision or the broker; of a long lane only the first are counted.
     pub waiting: usize,
     /// Events that were parked.
     pub parked: usize,
@@ -71,103 +87,220 @@ enum End {
     Cancelled,
     /// It stays, and so does its lane.
     Waits,
+    /// The broker did not take it.
+    Refused,
+    /// The broker is not there.
+    Down,
     Parked,
 }
 
+/// What became of a lane.
+struct Went {
+    lane: Bytes,
+    progress: Progress,
+    /// Whether an event that stood in other lanes as well is gone, or the lane has more.
+    again: bool,
+    /// Whether the lane may be looked at again in this pass.
+    held: bool,
+    /// Whether the broker is not there.
+    down: bool,
+}
+
+/// A row, and what stands in it.
+struct Event {
+    row: Row,
+    /// The other lanes that it stands in.
+    others: Vec<Bytes>,
+    waiting: Waiting,
+}
+
 impl Publisher {
-    /// Sends all that can be sent.
+    /// Sends all that can be sent. A lane that is slow holds up no other, also none in which something arrives meanwhile.
     ///
     /// # Errors
     /// An outage of the store or the keys. What was marked before stays sent.
     pub async fn pass(&self, recorder: &Recorder, door: &Door) -> Result<Progress> {
         let mut progress = Progress::default();
-        // Lanes that stopped in this pass.
-        let mut stopped: HashSet<Bytes> = HashSet::new();
-        let mut range = KeyRange::all();
+        if self.broker.state() != State::Ready {
+            let first = scan(recorder, Table::Outbox, KeyRange::all(), 1).await?;
+            return Ok(Progress { waiting: first.len(), ..progress });
+        }
+        let mut running = FuturesUnordered::new();
+        // Lanes under way; lanes that are done with for this pass; and how many rows stay in each lane.
+        let (mut busy, mut held, mut waiting) = (HashSet::new(), HashSet::new(), HashMap::new());
+        let (mut walk, mut again, mut down, mut failed) = (Some(KeyRange::all()), false, false, None);
+        let mut pause = LOOK;
         loop {
-            let rows = recorder.store().scan(Table::Outbox, range.clone(), ROWS_MAX, Direction::Up).await;
-            let rows = rows.map_err(|error| outage(&error))?;
-            let Some(last) = rows.last() else { return Ok(progress) };
-            range = range.after(last.key.clone());
-            let lanes = rows.chunk_by(|a, b| lane_of(a) == lane_of(b)).map(<[Row]>::to_vec);
-            let lanes: Vec<Vec<Row>> = lanes.filter(|it| !stopped.contains(&lane_of(&it[0]))).collect();
-            #[expect(
-                clippy::disallowed_methods,
-                reason = "each future is a whole lane, and lanes owe each other no order"
-            )]
-            let mut running = stream::iter(lanes.into_iter().map(|it| self.lane(it, recorder, door)))
-                .buffer_unordered(self.window.max(1));
-            let mut failed = None;
-            // All lanes come to their end, whatever happens to one: a future that is dropped could have sent.
-            while let Some(ended) = running.next().await {
-                match ended {
-                    Ok((of_lane, stop)) => {
-                        progress.add(of_lane);
-                        stopped.extend(stop);
+            while let Some(range) = walk.take_if(|_| running.len() < self.window.max(1)) {
+                match next_lane(range, recorder).await {
+                    Ok(None) => {}
+                    Ok(Some(lane)) => {
+                        walk = Some(outbox::behind(&lane));
+                        if !held.contains(&lane) && busy.insert(lane.clone()) {
+                            running.push(self.lane(lane, recorder, door));
+                        }
                     }
                     Err(error) => failed = Some(error),
                 }
             }
-            if let Some(error) = failed {
-                return Err(error);
+            let over = down || failed.is_some();
+            if running.is_empty() {
+                if !over && walk.is_none() && std::mem::take(&mut again) {
+                    walk = Some(KeyRange::all());
+                    continue;
+                }
+                if over || walk.is_none() {
+                    break;
+                }
             }
+            // All lanes come to their end, whatever happens to one: a future that is dropped could have sent.
+            let ended = if walk.is_none() && !over {
+                let Ok(ended) = tokio::time::timeout(pause, running.next()).await else {
+                    // What has come since, and what waited for a proof or for another lane.
+                    pause = (pause * 2).min(LOOK_MAX);
+                    walk = Some(KeyRange::all());
+                    continue;
+                };
+                ended
+            } else {
+                running.next().await
+            };
+            match ended {
+                Some(Ok(went)) => {
+                    busy.remove(&went.lane);
+                    progress.add(went.progress);
+                    again |= went.again;
+                    down |= went.down;
+                    waiting.insert(went.lane.clone(), went.progress.waiting);
+                    if went.held {
+                        held.insert(went.lane);
+                    }
+                }
+                Some(Err(error)) => failed = Some(error),
+                None => {}
+            }
+            if down || failed.is_some() {
+                walk = None;
+            }
+        }
+        progress.waiting = waiting.into_values().sum();
+        match failed {
+            Some(error) => Err(error),
+            None => Ok(progress),
         }
     }
 
     /// The rows of one lane in order, until one has to stay.
-    async fn lane(&self, rows: Vec<Row>, recorder: &Recorder, door: &Door) -> Result<(Progress, Option<Bytes>)> {
-        let mut progress = Progress::default();
-        let Some(lane) = rows.first().map(lane_of) else { return Ok((progress, None)) };
-        let parked = recorder.store().scan(Table::Parked, KeyRange::prefix(lane.clone()), 1, Direction::Up).await;
-        if !parked.map_err(|error| outage(&error))?.is_empty() {
-            progress.waiting = rows.len();
-            return Ok((progress, Some(lane)));
+    async fn lane(&self, lane: Bytes, recorder: &Recorder, door: &Door) -> Result<Went> {
+        let mut went = Went { lane, progress: Progress::default(), again: false, held: false, down: false };
+        if self.resting.rests(&went.lane) {
+            (went.progress.waiting, went.held) = (1, true);
+            return Ok(went);
         }
-        for (at, row) in rows.iter().enumerate() {
-            match self.row(row, recorder, door).await? {
-                End::Sent => progress.sent += 1,
-                End::Cancelled => progress.cancelled += 1,
-                End::Waits => {
-                    progress.waiting += rows.len() - at;
-                    return Ok((progress, Some(lane)));
+        let parked = self.is_parked(&went.lane, recorder).await?;
+        let mut left = TURN;
+        loop {
+            let rows = scan(recorder, Table::Outbox, KeyRange::prefix(went.lane.clone()), ROWS_MAX).await?;
+            if parked {
+                (went.progress.waiting, went.held) = (rows.len(), true);
+                return Ok(went);
+            }
+            if rows.is_empty() {
+                return Ok(went);
+            }
+            let more = rows.len();
+            for (at, row) in rows.into_iter().enumerate() {
+                if left == 0 {
+                    went.again = true;
+                    return Ok(went);
                 }
-                End::Parked => {
-                    progress.parked += 1;
-                    progress.waiting += rows.len() - at - 1;
-                    return Ok((progress, Some(lane)));
+                left -= 1;
+                let (end, several) = self.row(row, recorder, door).await?;
+                went.progress.waiting = more - at;
+                match end {
+                    End::Sent => went.progress.sent += 1,
+                    End::Cancelled => went.progress.cancelled += 1,
+                    End::Waits => return Ok(went),
+                    End::Refused | End::Down => {
+                        went.held = true;
+                        went.down = matches!(end, End::Down);
+                        return Ok(went);
+                    }
+                    End::Parked => {
+                        went.held = true;
+                        went.progress.parked += 1;
+                        went.progress.waiting -= 1;
+                        return Ok(went);
+                    }
                 }
+                went.progress.waiting -= 1;
+                went.again |= several;
             }
         }
-        Ok((progress, None))
     }
 
-    async fn row(&self, row: &Row, recorder: &Recorder, door: &Door) -> Result<End> {
-        let Some(mut waiting) = outbox::open(recorder, &row.key, &row.value)? else {
-            // Erased with a subject: nobody is told, and nothing is left to tell.
-            commit(recorder, Batch::new().delete(Table::Outbox, row.key.clone())).await?;
-            return Ok(End::Cancelled);
+    /// Whether an event holds up the lane until an operator acts. One that was erased since does not.
+    async fn is_parked(&self, lane: &Bytes, recorder: &Recorder) -> Result<bool> {
+        let Some(parked) = scan(recorder, Table::Parked, KeyRange::prefix(lane.clone()), 1).await?.pop() else {
+            return Ok(false);
         };
-        let Some((proof, receipt)) = self.proof(&waiting).await? else { return Ok(End::Waits) };
-        let subscriber = self.subscribers.iter().find(|it| it.id == waiting.subscriber);
-        match Basis::from(&waiting).recheck(subscriber, recorder, door).await? {
+        let row = read(recorder, Table::Outbox, &parked.key).await?;
+        if let Some(row) = row
+            && outbox::open(recorder, &row.key, &row.value)?.is_some()
+        {
+            return Ok(true);
+        }
+        commit(recorder, Batch::new().delete(Table::Parked, parked.key)).await?;
+        Ok(false)
+    }
+
+    /// The first row of its lane, and whether it stands in several.
+    async fn row(&self, row: Row, recorder: &Recorder, door: &Door) -> Result<(End, bool)> {
+        let others = match outbox::place_of(&row.key, &row.value)? {
+            // It goes in the lane that its row stands in.
+            Place::Also => return Ok((End::Waits, true)),
+            Place::Own { others } => others,
+        };
+        let several = !others.is_empty();
+        for other in &others {
+            let first = scan(recorder, Table::Outbox, KeyRange::prefix(other.clone()), 1).await?;
+            if first.first().is_none_or(|it| it.key != outbox::beside(other, &row.key)) {
+                return Ok((End::Waits, several));
+            }
+        }
+        let Some(waiting) = outbox::open(recorder, &row.key, &row.value)? else {
+            // Erased with a subject: nobody is told, and nothing is left to tell.
+            commit(recorder, without(&row, &others)).await?;
+            return Ok((End::Cancelled, several));
+        };
+        let end = self.event(Event { row, others, waiting }, recorder, door).await?;
+        Ok((end, several))
+    }
+
+    async fn event(&self, mut event: Event, recorder: &Recorder, door: &Door) -> Result<End> {
+        let Some((proof, receipt)) = self.proof(&event.waiting).await? else { return Ok(End::Waits) };
+        let subscriber = self.subscribers.iter().find(|it| it.id == event.waiting.subscriber);
+        match Basis::from(&event.waiting).recheck(subscriber, recorder, door).await? {
             Recheck::Holds => {}
             Recheck::Waits => return Ok(End::Waits),
             Recheck::Fails(denial) => {
-                self.cancel(row, &waiting, denial, recorder).await?;
+                cancel(&event, denial, recorder).await?;
+                door.observer().metrics().published(Published::Cancelled);
                 return Ok(End::Cancelled);
             }
         }
-        let tried = waiting.maybe_sent;
-        let (sequence, value) = self.number(row, &mut waiting, recorder).await?;
-        let message = self.message(&waiting, sequence, &proof, receipt, recorder)?;
+        let tried = event.waiting.maybe_sent;
+        let sequence = number(&mut event, recorder).await?;
+        let message = message(&event.waiting, &self.source, sequence, &proof, receipt, recorder.keys())?;
         // A crash from here to the mark leaves a row with its number: after a restart the same event goes out again under
         // the same id and the same number, and its reader knows it by them.
         let published = self.broker.publish(message).await;
+        door.observer().metrics().published(verdict(published));
         if let Err(PublishError::Unavailable | PublishError::Returned { .. } | PublishError::Refused(_)) = published {
             // Nobody got it by this try; by one before it, somebody may have.
-            waiting.maybe_sent = tried;
+            event.waiting.maybe_sent = tried;
         }
-        self.end(row, value, waiting, published, recorder).await
+        self.end(event, published, recorder).await
     }
 
     /// The proof that the event waits for, under the newest checkpoint that does.
@@ -183,130 +316,54 @@ impl Publisher {
         }
     }
 
-    /// Ends a row that is not permitted any more, with a leaf that says so. Its number goes to the next one, unless a
-    /// broker may have the event: then a gap is the truth.
-    async fn cancel(&self, row: &Row, waiting: &Waiting, denial: Denial, recorder: &Recorder) -> Result<()> {
-        let mut batch = Batch::new()
-            .expect_value(Table::Outbox, row.key.clone(), row.value.clone())
-            .delete(Table::Outbox, row.key.clone());
-        if let Some(sequence) = waiting.sequence.filter(|_| !waiting.maybe_sent) {
-            batch = batch.put(Table::Lane, lane_of(row), (sequence - 1).to_be_bytes().to_vec());
-        }
-        Basis::from(waiting).cancel(batch, &waiting.subscriber, denial, recorder).await
-    }
-
-    /// Makes durable that the event may be sent now, and under which number. Gives the row's value after that.
-    async fn number(&self, row: &Row, waiting: &mut Waiting, recorder: &Recorder) -> Result<(u64, Bytes)> {
-        if let Some(sequence) = waiting.sequence.filter(|_| waiting.maybe_sent) {
-            return Ok((sequence, row.value.clone()));
-        }
-        let lane = lane_of(row);
-        let mut batch = Batch::new().expect_value(Table::Outbox, row.key.clone(), row.value.clone());
-        let sequence = if let Some(sequence) = waiting.sequence {
-            sequence
-        } else {
-            let last = recorder.store().read(Table::Lane, &lane).await.map_err(|error| outage(&error))?;
-            let broken = || Error::defect("the row of a lane is not what was written");
-            let number = last.as_deref().map(|it| it.try_into().map(u64::from_be_bytes).map_err(|_| broken()));
-            let sequence = number.transpose()?.unwrap_or(0) + 1;
-            batch = batch.expect_read(Table::Lane, lane.clone(), last).put(
-                Table::Lane,
-                lane,
-                sequence.to_be_bytes().to_vec(),
-            );
-            sequence
-        };
-        waiting.sequence = Some(sequence);
-        waiting.maybe_sent = true;
-        let value = outbox::seal(recorder, &row.key, waiting)?;
-        // A crash before this commit leaves the row without a number; after it, a row that may have been sent.
-        commit(recorder, batch.put(Table::Outbox, row.key.clone(), value.clone())).await?;
-        Ok((sequence, value))
-    }
-
-    /// The event as it is sent.
-    fn message(
-        &self,
-        waiting: &Waiting,
-        sequence: u64,
-        proof: &LeafProof,
-        receipt: Option<AnchorReceipt>,
-        recorder: &Recorder,
-    ) -> Result<Message> {
-        let unwritten = || Error::defect("an event can't be written");
-        let raw = |text: String| RawValue::from_string(text).map_err(|_| unwritten());
-        let shown = Proof {
-            scheme: SCHEME,
-            r: waiting.r.clone(),
-            commitment: waiting.commitment.hex(),
-            leaf_index: proof.index,
-            inclusion: proof.inclusion.iter().map(|hash| STANDARD.encode(hash)).collect(),
-            checkpoint: proof.checkpoint.to_string(),
-            decision: raw(waiting.decision.clone())?,
-            receipt,
-        };
-        let signature = recorder.keys().sign(SigningKey::Event, &delivered(&waiting.id, sequence));
-        let delivery = Delivery { sequence, signature: STANDARD.encode(signature) };
-        let mut members: std::collections::BTreeMap<String, Box<RawValue>> =
-            serde_json::from_str(&waiting.body).map_err(|_| unwritten())?;
-        members.insert("proof".to_owned(), raw(serde_json::to_string(&shown).map_err(|_| unwritten())?)?);
-        members.insert("delivery".to_owned(), raw(serde_json::to_string(&delivery).map_err(|_| unwritten())?)?);
-        if let Some(trace) = &waiting.traceparent {
-            members.insert("traceparent".to_owned(), raw(serde_json::Value::from(trace.as_str()).to_string())?);
-        }
-        let body = canonical(serde_json::to_vec(&members).map_err(|_| unwritten())?)?;
-        let time = OffsetDateTime::parse(&waiting.time, &Rfc3339).map_err(|_| unwritten())?;
-        let attribute = |name: &'static str, value: &str| (Cow::Borrowed(name), value.to_owned());
-        Ok(Message {
-            id: waiting.id.clone(),
-            subscriber: waiting.subscriber.clone(),
-            lane: waiting.subjects.iter().flat_map(|it| it.0).collect(),
-            routing_key: waiting.routing_key.clone(),
-            content_type: Cow::Borrowed(CONTENT_TYPE),
-            headers: vec![
-                attribute("cloudEvents:id", &waiting.id),
-                attribute("cloudEvents:source", &self.source),
-                attribute("cloudEvents:specversion", "1.0"),
-                attribute("cloudEvents:type", &waiting.kind),
-            ],
-            time: u64::try_from(time.unix_timestamp()).unwrap_or(0),
-            recall: Basis::from(waiting).encode()?,
-            body,
-        })
-    }
-
     /// Makes durable what the broker said.
-    async fn end(
-        &self,
-        row: &Row,
-        value: Bytes,
-        mut waiting: Waiting,
-        published: Result<(), PublishError>,
-        recorder: &Recorder,
-    ) -> Result<End> {
-        let mut batch = Batch::new().expect_value(Table::Outbox, row.key.clone(), value);
+    async fn end(&self, mut event: Event, published: Result<(), PublishError>, recorder: &Recorder) -> Result<End> {
         let Err(error) = published else {
-            let at = instant(OffsetDateTime::now_utc());
-            batch = batch.delete(Table::Outbox, row.key.clone()).put(Table::Sent, waiting.id, at);
             // A crash before this commit sends the event once more; after it, never again.
-            commit(recorder, batch).await?;
+            commit(recorder, without(&event.row, &event.others)).await?;
             return Ok(End::Sent);
         };
-        waiting.attempts = waiting.attempts.saturating_add(1);
+        event.waiting.attempts = event.waiting.attempts.saturating_add(1);
         // A broker that does not answer is an outage, not a fault of this event: it never parks a lane.
         let parks = match error {
             PublishError::Returned { .. } | PublishError::Refused(_) => true,
-            PublishError::Nacked => waiting.attempts >= self.attempts_max,
+            PublishError::Nacked => event.waiting.attempts >= self.attempts_max,
             PublishError::Unconfirmed | PublishError::Unavailable => false,
         };
-        if parks {
-            batch = batch.put(Table::Parked, row.key.clone(), error.to_string().into_bytes());
+        if error == PublishError::Nacked {
+            // Refused is "slow down", as a queue at its limit says it, and not a fault of this event.
+            let doubled = 2_u32.saturating_pow(event.waiting.attempts.saturating_sub(1).min(30));
+            self.resting.rest(outbox::lane_of(&event.row.key), self.retry_wait.saturating_mul(doubled).min(REST_MAX));
         }
-        batch = batch.put(Table::Outbox, row.key.clone(), outbox::seal(recorder, &row.key, &waiting)?);
+        let mut batch = Batch::new();
+        if parks {
+            batch = batch.put(Table::Parked, event.row.key.clone(), error.to_string().into_bytes());
+        }
         // A crash before this commit forgets one attempt.
-        commit(recorder, batch).await?;
+        rewrite(&mut event, batch, recorder).await?;
         tracing::warn!(%error, parks, "an event was not confirmed");
-        Ok(if parks { End::Parked } else { End::Waits })
+        Ok(match error {
+            _ if parks => End::Parked,
+            PublishError::Unavailable => End::Down,
+            _ => End::Refused,
+        })
+    }
+}
+
+impl Resting {
+    fn rest(&self, lane: Bytes, pause: Duration) {
+        if !pause.is_zero() {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(lane, Instant::now() + pause);
+        }
+    }
+
+    fn rests(&self, lane: &Bytes) -> bool {
+        let mut resting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let rests = resting.get(lane).is_some_and(|until| *until > Instant::now());
+        if !rests {
+            resting.remove(lane);
+        }
+        rests
     }
 }
 
@@ -314,16 +371,68 @@ impl Progress {
     fn add(&mut self, other: Self) {
         self.sent += other.sent;
         self.cancelled += other.cancelled;
-        self.waiting += other.waiting;
         self.parked += other.parked;
     }
 }
 
-/// The lane of a row: the bytes that lead its key.
-fn lane_of(row: &Row) -> Bytes {
-    row.key.slice(..LANE_BYTES.min(row.key.len()))
+/// Ends an event that is not permitted any more, with a leaf that says so. Its number goes to the next one, unless a broker
+/// may have the event: then a gap is the truth.
+async fn cancel(event: &Event, denial: Denial, recorder: &Recorder) -> Result<()> {
+    let Event { row, others, waiting } = event;
+    let mut batch = without(row, others);
+    if let Some(sequence) = waiting.sequence.filter(|_| !waiting.maybe_sent) {
+        batch = batch.put(Table::Lane, outbox::lane_of(&row.key), (sequence - 1).to_be_bytes().to_vec());
+    }
+    Basis::from(waiting).cancel(batch, &waiting.subscriber, denial, recorder).await
 }
 
-async fn commit(recorder: &Recorder, batch: Batch) -> Result<()> {
-    recorder.store().commit(batch).await.map_err(|error| uncommitted(&error))
+/// Makes durable that the event may be sent now, and under which number.
+async fn number(event: &mut Event, recorder: &Recorder) -> Result<u64> {
+    if let Some(sequence) = event.waiting.sequence.filter(|_| event.waiting.maybe_sent) {
+        return Ok(sequence);
+    }
+    let lane = outbox::lane_of(&event.row.key);
+    let mut batch = Batch::new();
+    let sequence = if let Some(sequence) = event.waiting.sequence {
+        sequence
+    } else {
+        let last = read(recorder, Table::Lane, &lane).await?.map(|row| row.value);
+        let broken = || Error::defect("the row of a lane is not what was written");
+        let number = last.as_deref().map(|it| it.try_into().map(u64::from_be_bytes).map_err(|_| broken()));
+        let sequence = number.transpose()?.unwrap_or(0) + 1;
+        batch =
+            batch.expect_read(Table::Lane, lane.clone(), last).put(Table::Lane, lane, sequence.to_be_bytes().to_vec());
+        sequence
+    };
+    event.waiting.sequence = Some(sequence);
+    event.waiting.maybe_sent = true;
+    // A crash before this commit leaves the row without a number; after it, a row that may have been sent.
+    rewrite(event, batch, recorder).await?;
+    Ok(sequence)
+}
+
+/// Commits the event's row anew, and a batch with it.
+async fn rewrite(event: &mut Event, batch: Batch, recorder: &Recorder) -> Result<()> {
+    let Event { row, others, waiting } = event;
+    let value = outbox::seal(recorder, &row.key, others, waiting)?;
+    let batch = batch.expect_value(Table::Outbox, row.key.clone(), row.value.clone());
+    commit(recorder, batch.put(Table::Outbox, row.key.clone(), value.clone())).await?;
+    row.value = value;
+    Ok(())
+}
+
+/// The lane of the first row in a range.
+async fn next_lane(range: KeyRange, recorder: &Recorder) -> Result<Option<Bytes>> {
+    let rows = scan(recorder, Table::Outbox, range, 1).await?;
+    Ok(rows.first().map(|row| outbox::lane_of(&row.key)))
+}
+
+fn verdict(published: Result<(), PublishError>) -> Published {
+    match published {
+        Ok(()) => Published::Ack,
+        Err(PublishError::Nacked | PublishError::Refused(_)) => Published::Nack,
+        Err(PublishError::Returned { .. }) => Published::Returned,
+        Err(PublishError::Unconfirmed) => Published::Unconfirmed,
+        Err(PublishError::Unavailable) => Published::Unavailable,
+    }
 }

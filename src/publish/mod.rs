@@ -4,7 +4,10 @@
 //! not permitted at that moment; turns the order of a lane.
 
 mod lanes;
+mod message;
+pub mod parked;
 pub mod recheck;
+mod rows;
 pub mod verify;
 
-pub use self::lanes::{Progress, Publisher};
+pub use self::lanes::{Progress, Publisher, Resting};

@@ -23,6 +23,15 @@ use crate::keys::{HmacKey, Keys};
 /// The media type of an event (CloudEvents JSON format §3).
 pub const CONTENT_TYPE: &str = "application/cloudevents+json";
 
+/// The media type of an event's data.
+pub const DATA_CONTENT_TYPE: &str = "application/fhir+json";
+
+/// The schema of an event's data, as [`schema`] publishes it.
+pub const DATA_SCHEMA: &str = "https://sluice.dev/schemas/event/v1#/$defs/data";
+
+/// JSON Schema of every event of version 1.
+pub const SCHEMA: &str = include_str!("../../mappings/events/event.v1.json");
+
 /// What happened to a resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
@@ -81,6 +90,7 @@ struct Attributes<'a> {
     subject: Option<String>,
     time: &'a str,
     datacontenttype: &'static str,
+    dataschema: &'static str,
     data: Notification,
 }
 
@@ -127,11 +137,11 @@ impl Maker<'_> {
     /// A defect if there is no resource, or one is not JSON.
     pub fn body(&self, subject: Option<&Pseudonym>, time: &str, focus: &[Focus<'_>]) -> Result<Body> {
         let first = focus.first().ok_or_else(|| Error::defect("an event is about nothing"))?;
-        let action = Action::of(first.version).code();
+        let action = Action::of(first.version);
         let Subscriber { id: subscriber, domain, .. } = self.subscriber;
-        let kind = format!("dev.sluice.{domain}.{action}.v1");
+        let kind = kind(domain, action);
         let resource = first.resource_type.to_ascii_lowercase();
-        let routing_key = format!("v1.{subscriber}.{domain}.{resource}.{action}");
+        let routing_key = format!("v1.{subscriber}.{domain}.{resource}.{}", action.code());
         let id = self.id(&kind, focus);
         let attributes = Attributes {
             specversion: "1.0",
@@ -140,7 +150,8 @@ impl Maker<'_> {
             kind: &kind,
             subject: subject.map(Pseudonym::hex),
             time,
-            datacontenttype: "application/fhir+json",
+            datacontenttype: DATA_CONTENT_TYPE,
+            dataschema: DATA_SCHEMA,
             data: self.notification(&id, time, focus)?,
         };
         let text = serde_json::to_vec(&attributes).map_err(|_| Error::defect("an event can't be written"))?;
@@ -162,7 +173,8 @@ impl Maker<'_> {
         let subscription = format!("{base}/Subscription/{}", self.subscriber.id);
         let url = |it: &Focus<'_>| format!("{base}/{}/{}", it.resource_type, it.id);
         let shown = if self.subscriber.payload == Payload::None { &[][..] } else { focus };
-        // The place among the subject's events is known at sending only and stands in `delivery`.
+        // Relative to this notification, as R5's SubscriptionStatus.notificationEvent.eventNumber has it for channels that
+        // guarantee delivery: the body is committed to before its place in the lane is known, which stands in `delivery`.
         let mut event = vec![
             json!({"name": "event-number", "valueString": "1"}),
             json!({"name": "timestamp", "valueInstant": time}),
@@ -211,6 +223,31 @@ impl Maker<'_> {
         }
         Ok(Notification { resource_type: "Bundle", kind: "history", timestamp: time.to_owned(), entry })
     }
+}
+
+/// The type of an event.
+fn kind(domain: &str, action: Action) -> String {
+    format!("dev.sluice.{domain}.{}.v1", action.code())
+}
+
+/// JSON Schema of one type's events; none if it is no type.
+///
+/// # Errors
+/// A defect if the schema that is shipped is not JSON.
+pub fn schema(kind: &str) -> Result<Option<Vec<u8>>> {
+    let words: Vec<&str> = kind.split('.').collect();
+    let ["dev", "sluice", domain, "create" | "update", "v1"] = words[..] else { return Ok(None) };
+    let named = (1..=63).contains(&domain.len())
+        && domain.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+    if !named {
+        return Ok(None);
+    }
+    let broken = |_| Error::defect("the schema of events is not JSON");
+    let mut schema: Value = serde_json::from_str(SCHEMA).map_err(broken)?;
+    schema["$id"] = format!("https://sluice.dev/schemas/{kind}").into();
+    schema["title"] = kind.into();
+    schema["properties"]["type"] = json!({"const": kind});
+    serde_json::to_vec_pretty(&schema).map(Some).map_err(broken)
 }
 
 /// The canonical form of JSON that we wrote.

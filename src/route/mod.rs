@@ -23,7 +23,7 @@ use self::outbox::Waiting;
 use crate::config::{Granularity, Subscriber, Wait};
 use crate::consent::door::{Door, Judgement};
 use crate::consent::pseudonym::Pseudonym;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::observe;
 use crate::record::leaf::Record;
 use crate::record::reading::Reading;
@@ -222,7 +222,10 @@ impl Router {
         let keys = recorder.keys();
         let first = group[0].0;
         let subjects = &first.version.about.subjects;
-        let pairwise = subjects.iter().map(|it| it.towards(keys, &subscriber.id)).min();
+        let mut pairwise: Vec<Pseudonym> = subjects.iter().map(|it| it.towards(keys, &subscriber.id)).collect();
+        pairwise.sort_unstable();
+        // The subject of an event about several is the one whose lane its row stands in.
+        let subject = pairwise.first().copied();
         let focus: Vec<Focus<'_>> = group
             .iter()
             .map(|(it, _)| Focus {
@@ -234,7 +237,7 @@ impl Router {
             .collect();
         // The time of recording, not of routing: the same input gives the same body.
         let time = &first.version.about.recorded_at;
-        let body = Maker { keys, source: &self.source, subscriber }.body(pairwise.as_ref(), time, &focus)?;
+        let body = Maker { keys, source: &self.source, subscriber }.body(subject.as_ref(), time, &focus)?;
         let digest: [u8; 32] = Sha256::digest(&body.canonical).into();
         let leaf = record.hex("event", &digest).commit(numbered)?;
         let text = String::from_utf8(body.canonical.to_vec());
@@ -243,13 +246,14 @@ impl Router {
             id: body.id,
             kind: body.kind,
             routing_key: body.routing_key,
-            body: text.map_err(|_| crate::error::Error::defect("an event is not UTF-8"))?,
+            body: text.map_err(|_| Error::defect("an event is not UTF-8"))?,
             time: at.to_owned(),
+            recorded_at: time.clone(),
             commitment: Pseudonym(leaf.commitment),
             r: leaf.opening.r.clone(),
             decision: leaf.opening.record.clone(),
             subjects: subjects.clone(),
-            pairwise,
+            pairwise: subject,
             versions: group.iter().map(|(it, _)| (Pseudonym(it.piece.resource.0), it.piece.version)).collect(),
             traceparent: first.shared.traceparent.clone(),
             wait: subscriber.wait,
@@ -257,10 +261,15 @@ impl Router {
             maybe_sent: false,
             attempts: 0,
         };
-        let lane = outbox::lane(keys, &subscriber.id, pairwise.as_ref());
-        let key: Bytes = outbox::key(&lane, recorder.next_sequence());
-        let value = outbox::seal(recorder, &key, &waiting)?;
-        Ok(recorder.leaf(batch, &leaf, subjects)?.put(Table::Outbox, key, value))
+        let lanes = outbox::lanes(keys, &subscriber.id, &pairwise);
+        let (own, others) = lanes.split_first().ok_or_else(|| Error::defect("an event stands in no lane"))?;
+        let key = outbox::key(own, recorder.next_sequence());
+        let value = outbox::seal(recorder, &key, others, &waiting)?;
+        let mut batch = recorder.leaf(batch, &leaf, subjects)?;
+        for other in others {
+            batch = batch.put(Table::Outbox, outbox::beside(other, &key), outbox::also());
+        }
+        Ok(batch.put(Table::Outbox, key, value))
     }
 }
 
@@ -284,12 +293,14 @@ fn record(recorder: &Recorder, subscriber: &Subscriber, judgement: &Judgement, a
     }
 }
 
-/// What is decided together: each resource alone, or, where the subscriber wants one event of a unit, permitted neighbours
-/// of one operation about the same patients to which the same happened.
+/// What is decided together: each resource alone, or, where the subscriber wants one event of a unit, what is permitted of
+/// one operation, is about the same patients, and had the same happen to it. Nothing passes another resource about one of
+/// its patients by that.
 fn groups<'a>(decided: &'a [Decided], place: usize, subscriber: &Subscriber) -> Vec<Vec<(&'a Decided, &'a Judgement)>> {
     let mut groups: Vec<Vec<(&Decided, &Judgement)>> = Vec::new();
     for it in decided {
         let Some((_, judgement)) = it.judgements.iter().find(|(at, _)| *at == place) else { continue };
+        let subjects = &it.version.about.subjects;
         let joins = |(before, said): &(&Decided, &Judgement)| {
             subscriber.granularity == Granularity::Unit
                 && said.passes()
@@ -297,11 +308,17 @@ fn groups<'a>(decided: &'a [Decided], place: usize, subscriber: &Subscriber) -> 
                 && said.rule == judgement.rule
                 && said.outcome == judgement.outcome
                 && before.shared.operation == it.shared.operation
-                && before.version.about.subjects == it.version.about.subjects
+                && before.version.about.subjects == *subjects
                 && Action::of(before.version.about.version) == Action::of(it.version.about.version)
         };
-        match groups.last_mut() {
-            Some(group) if group.last().is_some_and(joins) => group.push((it, judgement)),
+        let ahead = |group: &Vec<(&Decided, &Judgement)>| {
+            let others = &group[0].0.version.about.subjects;
+            (subjects.is_empty() && others.is_empty()) || others.iter().any(|other| subjects.contains(other))
+        };
+        // The last group about any of its patients: it joins that one, or goes behind it.
+        let before = groups.iter_mut().rev().find(|group| ahead(group));
+        match before {
+            Some(group) if joins(&group[0]) => group.push((it, judgement)),
             _ => groups.push(vec![(it, judgement)]),
         }
     }

@@ -1,4 +1,5 @@
-//! The admin port: `/livez`, `/readyz`, `/startupz`, `/metrics`. (`/parked` is a face of its own.)
+//! The admin port: `/livez`, `/readyz`, `/startupz`, `/metrics`. (`/parked` and `/events/parked` are
+//! faces of their own.)
 //!
 //! Takes: GET requests. Gives: how the process is, for probes and for Prometheus. Never: anything of a record.
 

@@ -11,9 +11,11 @@ pub mod host;
 pub mod log;
 pub mod receipts;
 pub mod metadata;
+pub mod operator;
 mod outlet;
 pub mod parked;
 pub mod respond;
+pub mod schemas;
 pub mod settle;
 mod stream;
 pub mod tls;
@@ -83,6 +85,9 @@ impl Faces {
         let path = request.uri().path();
         if path.starts_with("/receipts/") {
             return self.receipts.answer(&request.into_parts().0).await;
+        }
+        if path.starts_with("/schemas/") {
+            return schemas::answer(&request.into_parts().0);
         }
         match &self.log {
             Some(log) if path.starts_with("/log/") => log.answer(&request.into_parts().0).await,
@@ -156,6 +161,8 @@ impl Server {
         let Built { gateway, spools, log, ledger, watching } = built;
         let callers = Arc::new(callers(&config.callers)?);
         let tls = config.listen.tls.as_ref().map(tls::server).transpose()?;
+        let operator = config.listen.operator_token_sha256_file.as_ref().map(token_hash).transpose()?;
+        let operator = Arc::new(operator::Face { gateway: Arc::clone(&gateway), operator });
         let fhir_tcp = bind(config.listen.fhir).await?;
         let admin_tcp = bind(config.listen.admin).await?;
         let log_tcp = match config.listen.log {
@@ -224,10 +231,11 @@ impl Server {
         tasks.spawn(listen::serve(listener, service, draining.clone()));
         let (for_admin, parked) = (Arc::clone(&observer), Arc::new(parked));
         let service = tower::service_fn(move |request: Request<Incoming>| {
-            let (observer, parked) = (Arc::clone(&for_admin), Arc::clone(&parked));
+            let (observer, parked, operator) = (Arc::clone(&for_admin), Arc::clone(&parked), Arc::clone(&operator));
             async move {
                 Ok::<_, Infallible>(match request.uri().path() {
                     path if path == "/parked" || path.starts_with("/parked/") => parked.answer(&request).await,
+                    path if path.starts_with(operator::PATH) => operator.answer(&request).await,
                     _ => admin::answer(&observer, &request),
                 })
             }

@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::error::{Error, Peer, Result};
 use crate::gateway::Gateway;
 use crate::ledger::Ledger;
-use crate::publish::Publisher;
+use crate::publish::{Publisher, Resting};
 use crate::route::Router;
 
 /// The longest pause after a pass that failed.
@@ -29,6 +29,9 @@ const FILE_BEAT: Duration = Duration::from_secs(1);
 
 /// How often work is looked for: the longest that a resource waits to be routed, and a proven event to be sent.
 const EVENT_BEAT: Duration = Duration::from_millis(50);
+
+/// The first pause of a lane whose event the broker refused.
+const RETRY_WAIT: Duration = Duration::from_millis(100);
 
 /// Consents filed in one pass.
 const FILINGS_MAX: usize = 256;
@@ -74,6 +77,8 @@ impl Settle {
             source,
             window: config.broker.window,
             attempts_max: config.broker.attempts_max,
+            retry_wait: RETRY_WAIT,
+            resting: Resting::default(),
         };
         let (log_beat, ledger_beat) = (config.log.beat, config.ledger.beat);
         Self { gateway, log, ledger, router, publisher, log_beat, ledger_beat }

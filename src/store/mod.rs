@@ -66,8 +66,6 @@ pub enum Table {
     Outbox = 13,
     /// State of a lane. Key: subscriber tag, the beginning of the pairwise pseudonym. Value: the last sequence number given, u64. Owner: `publish`.
     Lane = 14,
-    /// An event that was confirmed. Key: event id. Value: when. Owner: `publish`.
-    Sent = 15,
     /// An event that could not be sent. Key: that of the event in the outbox, where it stays. Value: the cause. Owner: `publish`.
     Parked = 16,
     /// The feed. Key: subscriber, cursor u64. Value: sealed event. Owner: `broker::feed`.

@@ -6,6 +6,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use data_encoding::HEXLOWER;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -13,9 +14,13 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{RootCertStore, SupportedProtocolVersion};
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+
+/// The token that an operator shows at the admin port of every house.
+pub(crate) const OPERATOR: &str = "the operator's token";
 
 /// Runs `sluice` to its end.
 pub(crate) fn sluice(args: &[&str], input: &[u8]) -> Output {
@@ -62,12 +67,15 @@ impl House {
             "{more}\n\
              [tenant]\nid = \"hospital-a\"\nbase_url = \"https://localhost/fhir\"\n\
              [listen]\nfhir = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\n\
+             operator_token_sha256_file = \"operator\"\n\
              [listen.tls]\ncert_file = \"tls/server.pem\"\nkey_file = \"tls/server.key\"\nclient_ca_file = \"tls/ca.pem\"\n\
              [[caller]]\ninstitution = \"hospital-a\"\ncert_subject_cn = \"hospital\"\n\
              [client]\nca_file = \"tls/ca.pem\"\ncert_file = \"tls/hospital.pem\"\nkey_file = \"tls/hospital.key\"\n\
              [observe]\nlevel = \"error\"\n"
         );
         std::fs::write(folder.path().join("sluice.toml"), settings).unwrap();
+        let hash = HEXLOWER.encode(&Sha256::digest(OPERATOR));
+        std::fs::write(folder.path().join("operator"), hash).unwrap();
         Self { folder }
     }
 
@@ -140,6 +148,19 @@ impl Drop for Served {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Asks the admin port, showing a token.
+pub(crate) async fn admin(served: &Served, method: &str, path: &str, token: &str) -> (StatusCode, Value) {
+    let io = TokioIo::new(TcpStream::connect(served.address("admin")).await.unwrap());
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
+    tokio::spawn(connection);
+    let request = Request::builder().method(method).uri(path).header("host", "localhost");
+    let request = request.header("authorization", format!("Bearer {token}")).body(Full::<Bytes>::default()).unwrap();
+    let (parts, body) = sender.send_request(request).await.unwrap().into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    let value = serde_json::from_slice(&body).unwrap_or_else(|_| String::from_utf8_lossy(&body).into_owned().into());
+    (parts.status, value)
 }
 
 /// A client, by hand.

@@ -9,6 +9,7 @@ mod consent;
 mod demo;
 mod doors;
 mod events;
+mod flow;
 mod house;
 mod ledger;
 mod normalize;

@@ -21,7 +21,7 @@ pub(super) fn settings(config: &BrokerConfig) -> Settings {
 }
 
 /// Another client, to look and to consume with.
-pub(super) async fn channel(rabbit: &Rabbit) -> (Connection, Channel) {
+pub(crate) async fn channel(rabbit: &Rabbit) -> (Connection, Channel) {
     let connection = Connection::connect(&rabbit.url(USER), ConnectionProperties::default()).await.unwrap();
     let channel = connection.create_channel().await.unwrap();
     (connection, channel)

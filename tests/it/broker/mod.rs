@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use sluice::broker::{Broker, Message};
 
-mod amqp;
+pub(crate) mod amqp;
 mod conformance;
 mod feed;
 mod kill;

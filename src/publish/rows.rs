@@ -1,0 +1,32 @@
+//! Rows of the outbox, as publish reads and ends them.
+
+use bytes::Bytes;
+
+use crate::error::Result;
+use crate::record::{Recorder, outage, uncommitted};
+use crate::route::outbox;
+use crate::store::{Batch, Direction, KeyRange, Row, Table};
+
+/// The end of a row and of its marks in other lanes; it fails where somebody else was faster.
+pub(super) fn without(row: &Row, others: &[Bytes]) -> Batch {
+    let batch = Batch::new()
+        .expect_value(Table::Outbox, row.key.clone(), row.value.clone())
+        .delete(Table::Outbox, row.key.clone());
+    others.iter().fold(batch, |batch, other| batch.delete(Table::Outbox, outbox::beside(other, &row.key)))
+}
+
+/// The first rows of a range.
+pub(super) async fn scan(recorder: &Recorder, table: Table, range: KeyRange, limit: usize) -> Result<Vec<Row>> {
+    recorder.store().scan(table, range, limit, Direction::Up).await.map_err(|error| outage(&error))
+}
+
+/// One row.
+pub(super) async fn read(recorder: &Recorder, table: Table, key: &Bytes) -> Result<Option<Row>> {
+    let value = recorder.store().read(table, key).await.map_err(|error| outage(&error))?;
+    Ok(value.map(|value| Row { table, key: key.clone(), value }))
+}
+
+/// Makes a batch durable.
+pub(super) async fn commit(recorder: &Recorder, batch: Batch) -> Result<()> {
+    recorder.store().commit(batch).await.map_err(|error| uncommitted(&error))
+}
