@@ -147,6 +147,8 @@ impl Publisher {
             if running.is_empty() {
                 if !over && walk.is_none() && std::mem::take(&mut again) {
                     walk = Some(KeyRange::all());
+                    // Each lane is looked at again and counted then, but for those that are done with.
+                    waiting.retain(|lane, _| held.contains(lane));
                     continue;
                 }
                 if over || walk.is_none() {
@@ -159,6 +161,7 @@ impl Publisher {
                     // What has come since, and what waited for a proof or for another lane.
                     pause = (pause * 2).min(LOOK_MAX);
                     walk = Some(KeyRange::all());
+                    waiting.retain(|lane, _| held.contains(lane));
                     continue;
                 };
                 ended
@@ -220,7 +223,11 @@ impl Publisher {
                 match end {
                     End::Sent => went.progress.sent += 1,
                     End::Cancelled => went.progress.cancelled += 1,
-                    End::Waits => return Ok(went),
+                    End::Waits => {
+                        // It may have been the last to come to an event of several lanes, which is the first in all now.
+                        went.again |= several && went.progress.sent + went.progress.cancelled > 0;
+                        return Ok(went);
+                    }
                     End::Refused | End::Down => {
                         went.held = true;
                         went.down = matches!(end, End::Down);
