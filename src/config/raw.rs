@@ -81,7 +81,7 @@ pub(super) struct Listen {
     /// Address of the Merkle log alone, in plain HTTP: everything there is public and signed.
     pub(super) log: Option<SocketAddr>,
     /// File with the SHA-256, in hexadecimal, of the token that an operator shows at the admin address to see and change
-    /// what is parked; without it nobody can.
+    /// which events are parked; without it nobody can.
     pub(super) operator_token_sha256_file: Option<SecretPath>,
     /// TLS of the `fhir` address. May be missing on a loopback address only.
     pub(super) tls: Option<Tls>,

@@ -69,8 +69,8 @@ pub struct Listen {
     pub admin: SocketAddr,
     /// `/log` on a listener of its own, in plain HTTP: everything there is public and signed.
     pub log: Option<SocketAddr>,
-    /// A file with the SHA-256, in hexadecimal, of the operator's token on the admin port; without it nothing there can be
-    /// changed.
+    /// A file with the SHA-256, in hexadecimal, of the operator's token on the admin port; without it nobody sees or
+    /// changes which events are parked.
     pub operator_token_sha256_file: Option<SecretFile>,
     /// TLS of the `fhir` listener; `None` only on a loopback address.
     pub tls: Option<Tls>,
