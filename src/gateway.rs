@@ -18,6 +18,7 @@ use crate::error::{Error, Refusal, Result};
 use crate::forward::{self, Answered, Found, Resolved, Upstream};
 use crate::ingest::unit::Received;
 use crate::normalize::{self, Mappings};
+use crate::observe::{Stage as Timed, Watch};
 use crate::record::file::Filer;
 use crate::record::{self, Answer, Recorder};
 use crate::stage::{self, Desk, Leftover, OperationId, Parked, Stage, Staged, State};
@@ -70,19 +71,29 @@ impl Gateway {
     /// # Errors
     /// A refusal with every issue, or an outage; nothing of the unit is kept in either case.
     pub async fn admit(&self, received: Received) -> Result<Answer> {
-        let normalized = normalize::unit(received, &self.mappings)?;
+        let mut watch = self.door.observer().watch();
+        let admitted = self.admit_watched(received, &mut watch).await;
+        watch.ended(admitted.as_ref().err());
+        admitted
+    }
+
+    async fn admit_watched(&self, received: Received, watch: &mut Watch<'_>) -> Result<Answer> {
+        let normalized = watch.lap(Timed::Normalize, normalize::unit(received, &self.mappings))?;
         if let Some(answer) = self.recorder.first_answer(&normalized).await? {
             return Ok(answer);
         }
-        let checked = check::unit(normalized, &self.rules)?;
-        let permitted = match door::permit(checked, &self.door).await? {
+        let checked = watch.lap(Timed::Check, check::unit(normalized, &self.rules))?;
+        watch.found(checked.issues());
+        let permitted = match watch.lap(Timed::Permit, door::permit(checked, &self.door).await)? {
             door::Verdict::Permitted(permitted) => permitted,
             door::Verdict::Denied(denied) => return Err(self.recorder.denied(&denied).await?),
         };
         let twin = self.recorder.twin(permitted.checked().normalized());
-        let staged = stage::unit(permitted, twin, &self.stage).await?;
-        let answered = forward::unit(staged, &self.upstream).await?;
-        self.record(answered).await
+        let staged = watch.lap(Timed::Stage, stage::unit(permitted, twin, &self.stage).await)?;
+        let answered = watch.lap(Timed::Forward, forward::unit(staged, &self.upstream).await)?;
+        let answer = watch.lap(Timed::Record, self.record(answered).await)?;
+        watch.recorded(answer.entries.len());
+        Ok(answer)
     }
 
     /// Takes up what was staged and not recorded: the same stages, but for asking the upstream what became of it instead
@@ -187,10 +198,11 @@ impl Gateway {
     /// # Errors
     /// 404 for what is not there and for what may not be shown, alike; an outage where it cannot be decided.
     pub async fn disclose(&self, question: Question) -> Result<Shown> {
+        let mut watch = self.door.observer().watch();
         let authorized = disclose::authorize(question, &self.door)?;
         let fetched = disclose::fetch(authorized, &self.recorder).await?;
         let judged = disclose::permit(fetched, &self.door).await?;
-        let audited = disclose::audit(judged, &self.recorder).await?;
+        let audited = watch.lap(Timed::Disclose, disclose::audit(judged, &self.recorder).await)?;
         audited.into_answer()
     }
 }

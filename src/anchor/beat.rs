@@ -51,18 +51,15 @@ impl Log {
     /// origin. What was begun is resolved by the next call.
     pub async fn anchor(&self, ledger: &dyn Ledger) -> Result<Arc<Anchored>> {
         let started = Instant::now();
-        let mut confirmed = self.anchoring.lock().await;
-        let metrics = self.observer.metrics();
-        // Before too: a caller may give up on a ledger that does not answer.
-        metrics.anchor_lag_seconds.set(confirmed.elapsed().as_secs_f64());
+        let _one_at_a_time = self.anchoring.lock().await;
         let result = self.beat(ledger).await;
         if let Ok(anchored) = &result {
-            *confirmed = Instant::now();
             self.anchored.store(Some(Arc::clone(anchored)));
             self.progress.send_modify(|progress| progress.anchored = anchored.size);
+            let metrics = self.observer.metrics();
+            metrics.anchored();
             metrics.stage(Stage::Anchor, started.elapsed());
         }
-        metrics.anchor_lag_seconds.set(confirmed.elapsed().as_secs_f64());
         result
     }
 

@@ -17,7 +17,6 @@ mod rows;
 mod sequence;
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use sluice_merkle::Hash;
@@ -55,8 +54,8 @@ pub struct Log {
     /// What may be shown.
     head: ArcSwap<Head>,
     anchored: ArcSwapOption<Anchored>,
-    /// When an anchor was last confirmed. Held by whoever anchors, so that one is under way at a time.
-    anchoring: Mutex<Instant>,
+    /// Held by whoever anchors, so that one is under way at a time.
+    anchoring: Mutex<()>,
     progress: watch::Sender<Progress>,
     /// Where the leaves begin that wait for an index.
     waiting: Recent,
@@ -152,7 +151,7 @@ impl Log {
             edge: Mutex::new(edge),
             head: ArcSwap::from_pointee(head),
             anchored: ArcSwapOption::new(anchored.map(Arc::new)),
-            anchoring: Mutex::new(Instant::now()),
+            anchoring: Mutex::new(()),
             progress: watch::Sender::new(progress),
             waiting: Recent::default(),
         })

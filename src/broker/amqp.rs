@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use prometheus_client::metrics::counter::Counter;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
@@ -55,6 +56,7 @@ pub struct Settings {
     timeout: Duration,
     heartbeat: Duration,
     reconnect_wait_max: Duration,
+    reconnects: Counter,
 }
 
 /// A broker over AMQP 0-9-1.
@@ -87,6 +89,7 @@ impl Settings {
             timeout: *timeout,
             heartbeat: *heartbeat,
             reconnect_wait_max: *reconnect_wait_max,
+            reconnects: Counter::default(),
         })
     }
 
@@ -94,6 +97,13 @@ impl Settings {
     #[must_use]
     pub fn queue_length_max(mut self, messages: u64) -> Self {
         self.names.queue_length_max = messages;
+        self
+    }
+
+    /// The same with a counter of the attempts to connect after the first.
+    #[must_use]
+    pub fn reconnects(mut self, reconnects: Counter) -> Self {
+        self.reconnects = reconnects;
         self
     }
 
@@ -208,6 +218,7 @@ async fn keep_connected(
             () = refuse(&mut commands) => break,
             () = told(&mut closing) => break,
         }
+        settings.reconnects.inc();
         pause = (pause * 2).min(settings.reconnect_wait_max);
     }
     state.send_replace(State::Closed);

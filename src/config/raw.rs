@@ -153,7 +153,8 @@ pub(super) struct Limits {
     pub(super) body_bytes_max: Size,
     /// One resource. What is being worked on is held in memory.
     pub(super) resource_bytes_max: Size,
-    /// What of one transaction is held in memory; above it the rest is spooled to disk, encrypted.
+    /// A Bundle that is one unit, and all such that are worked on at a time: held in memory. A larger one is refused
+    /// with 413; a batch may be larger.
     pub(super) transaction_memory_max: Size,
     /// Levels of nesting.
     pub(super) depth_max: u32,
@@ -215,7 +216,7 @@ impl Default for Store {
             dir: "data/store".into(),
             keystore_dir: "data/keystore".into(),
             spool_dir: "data/spool".into(),
-            cache_bytes: Size::mib(32),
+            cache_bytes: Size::mib(16),
             free_bytes_min: Size::mib(512),
             idempotency_window: Span::seconds(86_400),
         }

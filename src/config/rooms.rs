@@ -120,7 +120,7 @@ pub struct Limits {
     pub body_bytes_max: u64,
     /// Bytes of one resource.
     pub resource_bytes_max: usize,
-    /// Bytes of one transaction that are held in memory; above it they are spooled.
+    /// Bytes of a Bundle that is one unit, and of all such that are worked on at a time.
     pub transaction_memory_max: usize,
     /// Levels of nesting.
     pub depth_max: usize,

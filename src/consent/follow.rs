@@ -110,10 +110,10 @@ impl Follower {
     }
 
     fn tell(&self) {
-        let age = self.mirror.read().unwrap_or_else(PoisonError::into_inner).age_micros(now_micros());
+        let now = now_micros();
+        let age = self.mirror.read().unwrap_or_else(PoisonError::into_inner).age_micros(now);
         let limit = i64::try_from(self.staleness_max.as_micros()).unwrap_or(i64::MAX);
-        let seconds = |micros: i64| Duration::from_micros(micros.max(0).unsigned_abs()).as_secs_f64();
-        self.observer.metrics().mirror_age_seconds.set(age.map_or(f64::INFINITY, seconds));
+        self.observer.metrics().ledger_as_of(age.map(|age| now - age));
         let state = match age {
             Some(age) if age <= limit => Ok(()),
             Some(_) => Err("older than consent.max_staleness".to_owned()),

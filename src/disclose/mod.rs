@@ -208,6 +208,11 @@ impl Shown {
         format!("W/\"{}\"", self.0.about.version)
     }
 
+    /// Its number, from 1.
+    pub fn version(&self) -> u64 {
+        self.0.about.version
+    }
+
     /// When this version was recorded: RFC 3339, UTC.
     pub fn last_modified(&self) -> &str {
         &self.0.about.recorded_at

@@ -138,7 +138,8 @@ pub(super) fn syntax(error: &SyntaxError, place: &Place) -> Error {
         rule: Cow::Borrowed("json"),
         expression: (!error.path.is_empty()).then(|| error.path.clone()),
         position: Some(error.position),
-        text: error.to_string(),
+        // Without the error's own position, which counts from the resource and not from the body.
+        text: error.kind.text().to_owned(),
         about: None,
     };
     Error::refused(Refusal::Malformed, vec![place.relocate(issue)])

@@ -15,3 +15,4 @@ pub mod split;
 mod stall;
 pub mod unit;
 pub mod units;
+pub mod window;

@@ -185,6 +185,11 @@ impl Received {
         &self.entries
     }
 
+    /// What was sent of it, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.entries.iter().map(|entry| entry.tree.bytes().len()).sum()
+    }
+
     /// Hands its parts on: context, shape, entries, and who else came in the same stream.
     pub fn into_parts(self) -> (Context, Shape, Vec<Entry>, Option<Arc<super::neighbours::Neighbours>>) {
         (self.context, self.shape, self.entries, self.neighbours)

@@ -87,7 +87,6 @@ struct Scan {
     kind: Option<String>,
     /// The entries, while they may still be those of a transaction.
     texts: Vec<(Bytes, Position)>,
-    texts_bytes: usize,
     dropped: bool,
     entries: usize,
 }
@@ -98,14 +97,13 @@ impl Scan {
             Piece::Member { name, text, at } => self.member(&name, &text, at, limits),
             Piece::Entry { text, at, .. } => {
                 self.entries += 1;
-                self.texts_bytes += text.len();
                 // What is in memory anyway costs nothing to keep; of what is on disk only a transaction is kept.
                 let keep = match self.kind.as_deref() {
-                    Some("transaction") => true,
+                    Some("transaction") => source.len() <= limits.transaction_bytes_max as u64,
                     Some(_) => false,
                     None => source.is_in_memory(),
                 };
-                if keep && self.texts_bytes <= limits.transaction_bytes_max && !self.dropped {
+                if keep && !self.dropped {
                     self.texts.push((text, at));
                 } else {
                     self.dropped = true;
@@ -171,7 +169,7 @@ impl Scan {
     }
 
     fn transaction(self, source: &Source, context: Context, limits: &Limits) -> Result<Units> {
-        if self.dropped && self.texts_bytes > limits.transaction_bytes_max {
+        if source.len() > limits.transaction_bytes_max as u64 {
             return Err(too_large(limits.transaction_bytes_max));
         }
         let mut texts = self.texts;

@@ -32,21 +32,9 @@ pub(super) fn r4(entries: &[Entry]) -> Result<()> {
     for entry in entries.iter().filter(|it| !resource_type::is_type(&it.resource_type)) {
         let root = entry.tree.root();
         let node = root.member("resourceType").unwrap_or(root);
-        issues.push(issue(entry, node, "normalize.resource-type", unknown(&entry.resource_type)));
+        issues.push(issue(entry, node, "normalize.resource-type", "a resource type of FHIR R4 (4.0.1)".to_owned()));
     }
     if issues.is_empty() { Ok(()) } else { Err(Error::refused(Refusal::Malformed, issues)) }
-}
-
-/// Only what can be the name of a type is said again: an element's name, as in a path.
-fn unknown(name: &str) -> String {
-    let is_name = (1..=64).contains(&name.len())
-        && name.starts_with(|it: char| it.is_ascii_uppercase())
-        && name.bytes().all(|it| it.is_ascii_alphabetic());
-    if is_name {
-        format!("a resource type of FHIR R4 (4.0.1), which `{name}` is not")
-    } else {
-        "a resource type of FHIR R4 (4.0.1)".to_owned()
-    }
 }
 
 fn issue(entry: &Entry, node: Node<'_>, rule: &'static str, text: String) -> Issue {

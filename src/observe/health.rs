@@ -11,10 +11,14 @@ use std::sync::{Mutex, PoisonError};
 pub enum Condition {
     /// The consent self-test: a deny denies and a permit permits on the live path.
     ConsentSelfTest,
+    /// The doors of consent decide: the ledger's state is young enough, and the self-test holds.
+    Doors,
     /// Drain has begun.
     Drain,
     /// The ledger's mirror is younger than its bound.
     Mirror,
+    /// Nothing but a restart helps: whoever supervises the process is to end it.
+    Restart,
     /// The store commits.
     Store,
 }
@@ -23,8 +27,10 @@ impl Condition {
     fn name(self) -> &'static str {
         match self {
             Self::ConsentSelfTest => "consent self-test",
+            Self::Doors => "doors",
             Self::Drain => "drain",
             Self::Mirror => "mirror",
+            Self::Restart => "restart",
             Self::Store => "store",
         }
     }
@@ -54,6 +60,12 @@ impl Health {
         if self.started.load(Ordering::Acquire) { Ok(()) } else { Err("not started yet".to_owned()) }
     }
 
+    /// Whether the process can still come to be well without a restart.
+    pub(super) fn live(&self) -> Result<(), String> {
+        let ill = self.ill.lock().unwrap_or_else(PoisonError::into_inner);
+        ill.get(&Condition::Restart).map_or(Ok(()), |why| Err(why.clone()))
+    }
+
     pub(super) fn ready(&self) -> Result<(), String> {
         self.started()?;
         let ill = self.ill.lock().unwrap_or_else(PoisonError::into_inner);
@@ -77,6 +89,9 @@ mod tests {
         health.set(Condition::Store, Err("full".into()));
         assert_eq!(health.ready(), Err("store: full".into()));
         health.set(Condition::Store, Ok(()));
-        assert_eq!(health.ready(), Ok(()));
+        assert_eq!((health.ready(), health.live()), (Ok(()), Ok(())));
+        health.set(Condition::Restart, Err("the disk failed".into()));
+        assert_eq!(health.live(), Err("the disk failed".into()));
+        assert!(health.ready().is_err());
     }
 }

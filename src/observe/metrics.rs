@@ -1,87 +1,115 @@
 //! Metrics: every name in one place.
 //!
-//! Takes: counts and times. Gives: OpenMetrics text. Never: a label that is not one of the enums below.
+//! Takes: counts and times. Gives: what is told at `/metrics`. Never: a label that is not one of the words below, so that
+//! nothing which was sent can become one, and their number is bounded.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
+use sluice_fhir::outcome::Severity;
+use time::OffsetDateTime;
+
+use crate::error::{Error, Kind, Peer, Refusal};
 
 /// Times from 100 µs to about 26 s, by factors of 4.
 const SECONDS: [f64; 10] = [0.0001, 0.0004, 0.0016, 0.0064, 0.0256, 0.1024, 0.4096, 1.6384, 6.5536, 26.2144];
 
-/// A stage that is timed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
-#[expect(missing_docs, reason = "the stages of gateway.rs, by their names there")]
-pub enum Stage {
-    Receive,
-    Normalize,
-    Check,
-    Permit,
-    Stage,
-    Forward,
-    Record,
-    Route,
-    Sequence,
-    Anchor,
-    Publish,
-    Disclose,
+/// The value of a label that has a word for each of its variants.
+macro_rules! label {
+    ($(#[$about:meta])* $name:ident { $($(#[$each:meta])* $variant:ident = $word:literal,)+ }) => {
+        $(#[$about])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum $name {
+            $($(#[$each])* $variant,)+
+        }
+
+        impl EncodeLabelValue for $name {
+            fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+                match self {
+                    $(Self::$variant => EncodeLabelValue::encode(&$word, encoder),)+
+                }
+            }
+        }
+    };
 }
 
-/// What became of a unit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
-pub enum Outcome {
-    /// Recorded.
-    Accepted,
-    /// Refused: the sender's or the policy's.
-    Refused,
-    /// A peer or a limit did not serve.
-    Outage,
-    /// A defect of ours.
-    Defect,
+label! {
+    /// A stage that is timed, by its name in gateway.rs.
+    #[expect(missing_docs, reason = "the stages of gateway.rs, by their names there")]
+    Stage {
+        Normalize = "normalize",
+        Check = "check",
+        Permit = "permit",
+        Stage = "stage",
+        Forward = "forward",
+        Record = "record",
+        Route = "route",
+        Sequence = "sequence",
+        Anchor = "anchor",
+        Publish = "publish",
+        Disclose = "disclose",
+    }
 }
 
-/// Where consent is asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
-#[expect(missing_docs, reason = "the doors of the design, by their names")]
-pub enum Door {
-    Intake,
-    Route,
-    Recheck,
-    Read,
+label! {
+    /// What became of a unit.
+    Outcome {
+        /// Recorded.
+        Accepted = "accepted",
+        /// Refused: the sender's or the policy's.
+        Refused = "refused",
+        /// A peer or a limit did not serve.
+        Outage = "outage",
+        /// A defect of ours.
+        Defect = "defect",
+    }
 }
 
-/// What consent says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
-#[expect(missing_docs, reason = "the three answers, by their names")]
-pub enum Decision {
-    Permit,
-    Deny,
-    Undecidable,
+label! {
+    /// Where consent is asked.
+    #[expect(missing_docs, reason = "the doors of the design, by their names")]
+    Door {
+        Intake = "intake",
+        Route = "route",
+        Recheck = "recheck",
+        Read = "read",
+    }
 }
 
-/// What became of an attempt to publish.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
-pub enum Published {
-    /// Confirmed and not returned.
-    Ack,
-    /// Refused by the broker.
-    Nack,
-    /// No queue for it.
-    Returned,
-    /// Sent, and not confirmed in time.
-    Unconfirmed,
-    /// Not sent.
-    Unavailable,
-    /// Cancelled by recheck.
-    Cancelled,
+label! {
+    /// What consent says.
+    #[expect(missing_docs, reason = "the three answers, by their names")]
+    Decision {
+        Permit = "permit",
+        Deny = "deny",
+        Undecidable = "undecidable",
+    }
+}
+
+label! {
+    /// What became of an attempt to publish.
+    Published {
+        /// Confirmed and not returned.
+        Ack = "ack",
+        /// Refused by the broker.
+        Nack = "nack",
+        /// No queue for it.
+        Returned = "returned",
+        /// Sent, and not confirmed in time.
+        Unconfirmed = "unconfirmed",
+        /// Not sent.
+        Unavailable = "unavailable",
+        /// Cancelled by recheck.
+        Cancelled = "cancelled",
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -105,34 +133,87 @@ struct ByPublished {
     result: Published,
 }
 
+/// Only ever a word that stands in this file.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByReason {
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByPeer {
+    peer: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BySeverity {
+    severity: &'static str,
+}
+
 /// Everything that is counted.
 pub struct Metrics {
     registry: Registry,
     units: Family<ByOutcome, Counter>,
     resources: Counter,
     stages: Family<ByStage, Histogram>,
+    issues: Family<BySeverity, Counter>,
+    refused: Family<ByReason, Counter>,
+    outages: Family<ByPeer, Counter>,
+    defects: Counter,
     decisions: Family<ByDecision, Counter>,
     published: Family<ByPublished, Counter>,
-    /// Units that are under way.
-    pub in_flight: Gauge,
+    /// Units and questions that are under way.
+    pub inflight: Gauge,
     /// Requests that were turned away because the gateway was at its limit.
     pub shed: Counter,
-    /// Rows of work that settle has not done.
-    pub work_waiting: Gauge,
-    /// Events that are not sent yet.
-    pub outbox_waiting: Gauge,
-    /// The age of the oldest of them.
-    pub outbox_oldest_seconds: Gauge<f64, AtomicU64>,
+    /// Bytes of bodies and answers that are being worked on, in memory and on disk.
+    pub spool_bytes: Gauge,
+    /// Rows of work: units that are recorded and not routed yet, and Consents that are not filed yet.
+    pub work_depth: Gauge,
+    /// Events that are parked until an operator decides.
+    pub parked_events: Gauge,
     /// Leaves in the log.
     pub log_leaves: Gauge,
-    /// The time since the log's checkpoint was last anchored.
-    pub anchor_lag_seconds: Gauge<f64, AtomicU64>,
-    /// The time since the ledger was last heard of.
-    pub mirror_age_seconds: Gauge<f64, AtomicU64>,
     /// Connections to the broker that had to be made anew.
-    pub broker_reconnects: Counter,
+    pub amqp_reconnects: Counter,
+    outbox_depth: Gauge,
+    outbox_oldest: Age,
+    anchor_lag: Age,
+    staleness: Age,
     upstream_open: Gauge,
     upstream_parked: Gauge,
+    certificate: Gauge<f64, AtomicU64>,
+    certificate_ends: AtomicI64,
+}
+
+/// The time since something, as it is at the moment of a scrape.
+#[derive(Default)]
+struct Age {
+    /// Microseconds since 1970.
+    since: AtomicI64,
+    seconds: Gauge<f64, AtomicU64>,
+}
+
+/// It never happened.
+const NEVER: i64 = i64::MIN;
+/// There is nothing whose age could be told.
+const NOTHING: i64 = i64::MAX;
+
+impl Age {
+    fn new(since: i64) -> Self {
+        Self { since: AtomicI64::new(since), seconds: Gauge::default() }
+    }
+
+    fn set(&self, since: i64) {
+        self.since.store(since, Ordering::Relaxed);
+    }
+
+    fn refresh(&self, now: i64) {
+        self.seconds.set(match self.since.load(Ordering::Relaxed) {
+            NEVER => f64::INFINITY,
+            NOTHING => 0.0,
+            since => Duration::from_micros(now.saturating_sub(since).max(0).unsigned_abs()).as_secs_f64(),
+        });
+    }
 }
 
 impl Metrics {
@@ -145,19 +226,27 @@ impl Metrics {
             units: Family::default(),
             resources: Counter::default(),
             stages,
+            issues: Family::default(),
+            refused: Family::default(),
+            outages: Family::default(),
+            defects: Counter::default(),
             decisions: Family::default(),
             published: Family::default(),
-            in_flight: Gauge::default(),
+            inflight: Gauge::default(),
             shed: Counter::default(),
-            work_waiting: Gauge::default(),
-            outbox_waiting: Gauge::default(),
-            outbox_oldest_seconds: Gauge::default(),
+            spool_bytes: Gauge::default(),
+            work_depth: Gauge::default(),
+            parked_events: Gauge::default(),
             log_leaves: Gauge::default(),
-            anchor_lag_seconds: Gauge::default(),
-            mirror_age_seconds: Gauge::default(),
-            broker_reconnects: Counter::default(),
+            amqp_reconnects: Counter::default(),
+            outbox_depth: Gauge::default(),
+            outbox_oldest: Age::new(NOTHING),
+            anchor_lag: Age::new(now_micros()),
+            staleness: Age::new(NEVER),
             upstream_open: Gauge::default(),
             upstream_parked: Gauge::default(),
+            certificate: Gauge::default(),
+            certificate_ends: AtomicI64::new(NEVER),
             registry,
         };
         metrics.registered()
@@ -166,27 +255,45 @@ impl Metrics {
     fn registered(mut self) -> Self {
         let registry = &mut self.registry;
         registry.register("units", "Units, by what became of them", self.units.clone());
-        registry.register("resources_recorded", "Versions of resources that were recorded", self.resources.clone());
-        registry.register("stage_duration_seconds", "Time that a unit spent in a stage", self.stages.clone());
+        registry.register("resources", "Resources that were recorded", self.resources.clone());
+        registry.register("stage_duration_seconds", "Time that a unit or a pass spent in a stage", self.stages.clone());
+        registry.register("validation_issues", "Issues that check found, by severity", self.issues.clone());
+        registry.register("refused", "Requests and entries that were refused, by reason", self.refused.clone());
+        registry.register("outages", "Requests and entries that met an outage, by peer", self.outages.clone());
+        registry.register("defects", "Requests and entries that met a defect of the gateway", self.defects.clone());
         registry.register("consent_decisions", "Decisions, by door and outcome", self.decisions.clone());
-        registry.register("publish_attempts", "Attempts to publish, by what became of them", self.published.clone());
-        registry.register("units_in_flight", "Units under way", self.in_flight.clone());
-        registry.register("requests_shed", "Requests turned away at the limit", self.shed.clone());
-        registry.register("work_waiting", "Rows of work that settle has not done", self.work_waiting.clone());
-        registry.register("outbox_waiting", "Events that are not sent yet", self.outbox_waiting.clone());
-        let oldest = self.outbox_oldest_seconds.clone();
-        registry.register("outbox_oldest_seconds", "Age of the oldest event that is not sent yet", oldest);
-        registry.register("log_leaves", "Leaves in the log", self.log_leaves.clone());
-        let lag = self.anchor_lag_seconds.clone();
-        registry.register("anchor_lag_seconds", "Time since the checkpoint was last anchored", lag);
-        let age = self.mirror_age_seconds.clone();
-        registry.register("mirror_age_seconds", "Time since the ledger was last heard of", age);
-        let reconnects = self.broker_reconnects.clone();
-        registry.register("broker_reconnects", "Connections to the broker that were made anew", reconnects);
+        registry.register("publish", "Attempts to publish, by what became of them", self.published.clone());
+        registry.register("inflight", "Units and questions under way", self.inflight.clone());
+        registry.register("shed", "Requests turned away at the limit", self.shed.clone());
+        let spool = self.spool_bytes.clone();
+        registry.register("spool_bytes", "Bodies and answers being worked on, in memory and on disk", spool);
+        let work = self.work_depth.clone();
+        registry.register("work_depth", "Work that waits: units to route, and Consents to file", work);
+        let parked = self.parked_events.clone();
+        registry.register("parked_events", "Events that an operator has to decide about", parked);
+        registry.register("outbox_depth", "Events that are not sent yet", self.outbox_depth.clone());
+        let oldest = self.outbox_oldest.seconds.clone();
+        registry.register("outbox_oldest_unsent_seconds", "Age of the oldest event that is not sent yet", oldest);
+        registry.register("log_leaves", "Leaves in the log, dummies included", self.log_leaves.clone());
+        let lag = self.anchor_lag.seconds.clone();
+        registry.register("ledger_anchor_lag_seconds", "Time since the log's checkpoint was last anchored", lag);
+        let staleness = self.staleness.seconds.clone();
+        registry.register("ledger_staleness_seconds", "Age of the ledger's state that decisions rest on", staleness);
+        let reconnects = self.amqp_reconnects.clone();
+        registry.register("amqp_reconnects", "Connections to the broker that were made anew", reconnects);
         let open = self.upstream_open.clone();
         registry.register("upstream_open", "Units between stage and record: the upstream is told, or asked", open);
         let parked = self.upstream_parked.clone();
         registry.register("upstream_parked", "Units that wait for an operator's word", parked);
+        let certificate = self.certificate.clone();
+        registry.register("cert_expiry_seconds", "Time until the server's certificate ends", certificate);
+        // A rate can be told only of what stands there from the beginning.
+        for outcome in [Outcome::Accepted, Outcome::Refused, Outcome::Outage, Outcome::Defect] {
+            let _ = self.units.get_or_create(&ByOutcome { outcome });
+        }
+        for result in [Published::Ack, Published::Nack, Published::Returned, Published::Unconfirmed] {
+            let _ = self.published.get_or_create(&ByPublished { result });
+        }
         self
     }
 
@@ -195,14 +302,34 @@ impl Metrics {
         self.units.get_or_create(&ByOutcome { outcome }).inc();
     }
 
-    /// Counts versions that were recorded.
-    pub fn recorded(&self, versions: u64) {
-        self.resources.inc_by(versions);
+    /// Counts resources that were recorded.
+    pub fn recorded(&self, resources: usize) {
+        self.resources.inc_by(resources as u64);
     }
 
     /// Notes how long a stage took.
     pub fn stage(&self, stage: Stage, took: Duration) {
         self.stages.get_or_create(&ByStage { stage }).observe(took.as_secs_f64());
+    }
+
+    /// Counts an issue that `check` found.
+    pub fn issue(&self, severity: Severity) {
+        let severity = match severity {
+            Severity::Fatal => "fatal",
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+            Severity::Information => "information",
+        };
+        self.issues.get_or_create(&BySeverity { severity }).inc();
+    }
+
+    /// Counts what a request or an entry met in place of being accepted.
+    pub fn failed(&self, error: &Error) {
+        match error.kind() {
+            Kind::Refusal(refusal) => self.refused.get_or_create(&ByReason { reason: reason(refusal) }).inc(),
+            Kind::Outage(peer) => self.outages.get_or_create(&ByPeer { peer: peer_name(peer) }).inc(),
+            Kind::Defect => self.defects.inc(),
+        };
     }
 
     /// Counts a decision.
@@ -215,17 +342,114 @@ impl Metrics {
         self.published.get_or_create(&ByPublished { result }).inc();
     }
 
+    /// Notes how many events wait, and since when the oldest does, in microseconds since 1970.
+    pub fn outbox(&self, depth: usize, oldest_micros: Option<i64>) {
+        self.outbox_depth.set(i64::try_from(depth).unwrap_or(i64::MAX));
+        self.outbox_oldest.set(oldest_micros.unwrap_or(NOTHING));
+    }
+
     /// Notes how many units are between stage and record, and how many of them wait for an operator.
     pub fn upstream(&self, open: usize, parked: usize) {
         self.upstream_open.set(i64::try_from(open).unwrap_or(i64::MAX));
         self.upstream_parked.set(i64::try_from(parked).unwrap_or(i64::MAX));
     }
 
+    /// Notes that the log's checkpoint is anchored now.
+    pub fn anchored(&self) {
+        self.anchor_lag.set(now_micros());
+    }
+
+    /// Notes how old the ledger's state is: since when, in microseconds since 1970; none if there is none.
+    pub fn ledger_as_of(&self, micros: Option<i64>) {
+        self.staleness.set(micros.unwrap_or(NEVER));
+    }
+
+    /// Notes when the server's certificate ends, in seconds since 1970.
+    pub fn certificate_ends(&self, seconds: i64) {
+        self.certificate_ends.store(seconds, Ordering::Relaxed);
+    }
+
+    /// OpenMetrics 1.0.
     pub(super) fn scrape(&self) -> String {
+        let now = now_micros();
+        for age in [&self.outbox_oldest, &self.anchor_lag, &self.staleness] {
+            age.refresh(now);
+        }
+        self.certificate.set(match self.certificate_ends.load(Ordering::Relaxed) {
+            NEVER => f64::INFINITY,
+            ends => {
+                let left = ends.saturating_sub(now / 1_000_000);
+                Duration::from_secs(left.max(0).unsigned_abs()).as_secs_f64()
+            }
+        });
         let mut text = String::new();
         // Writing to a String does not fail.
         let _ = encode(&mut text, &self.registry);
         text
+    }
+}
+
+/// The same as Prometheus's older text format: metadata carry a counter's full name, and the end is not marked.
+pub(super) fn as_prometheus(open_metrics: &str) -> String {
+    let typed = |line: &str| line.strip_prefix("# TYPE ").and_then(|it| it.split_once(' ')).map(own);
+    let types: std::collections::HashMap<String, String> = open_metrics.lines().filter_map(typed).collect();
+    let mut text = String::with_capacity(open_metrics.len());
+    for line in open_metrics.lines().filter(|it| *it != "# EOF") {
+        let metadata = ["# HELP ", "# TYPE "].into_iter().find_map(|kind| Some((kind, line.strip_prefix(kind)?)));
+        match metadata.and_then(|(kind, rest)| Some((kind, rest.split_once(' ')?))) {
+            Some((kind, (name, rest))) => {
+                let (suffix, rest) = match types.get(name).map(String::as_str) {
+                    Some("counter") => ("_total", rest),
+                    Some("info") => ("_info", if kind == "# TYPE " { "gauge" } else { rest }),
+                    _ => ("", rest),
+                };
+                text.extend([kind, name, suffix, " ", rest]);
+            }
+            None => text.push_str(line),
+        }
+        text.push('\n');
+    }
+    text
+}
+
+fn own((name, kind): (&str, &str)) -> (String, String) {
+    (name.to_owned(), kind.to_owned())
+}
+
+fn now_micros() -> i64 {
+    i64::try_from(OffsetDateTime::now_utc().unix_timestamp_nanos() / 1000).unwrap_or(i64::MAX)
+}
+
+fn reason(refusal: Refusal) -> &'static str {
+    match refusal {
+        Refusal::Ambiguous => "ambiguous",
+        Refusal::Conflict => "conflict",
+        Refusal::Forbidden => "forbidden",
+        Refusal::Gone => "gone",
+        Refusal::Invalid => "invalid",
+        Refusal::Malformed => "malformed",
+        Refusal::Method => "method",
+        Refusal::NotFound => "not_found",
+        Refusal::NotAcceptable => "not_acceptable",
+        Refusal::Precondition => "precondition",
+        Refusal::Timeout => "timeout",
+        Refusal::TooLarge => "too_large",
+        Refusal::TooMany => "too_many",
+        Refusal::Unauthenticated => "unauthenticated",
+        Refusal::UnsupportedMedia => "unsupported_media",
+    }
+}
+
+fn peer_name(peer: Peer) -> &'static str {
+    match peer {
+        Peer::Broker => "broker",
+        Peer::Capacity => "capacity",
+        Peer::Custodian => "custodian",
+        Peer::Ledger => "ledger",
+        Peer::Store => "store",
+        Peer::Terminology => "terminology",
+        Peer::Upstream => "upstream",
+        Peer::UpstreamSilent => "upstream_silent",
     }
 }
 
@@ -234,18 +458,39 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_scrape_holds_what_was_counted() {
+    fn a_scrape_holds_what_was_counted_in_both_formats() {
         let metrics = Metrics::new();
         metrics.unit(Outcome::Accepted);
         metrics.decision(Door::Intake, Decision::Permit);
         metrics.stage(Stage::Record, Duration::from_millis(3));
+        metrics.failed(&Error::refusal(Refusal::UnsupportedMedia, "http.content-type", "x"));
         let text = metrics.scrape();
+        let prometheus = as_prometheus(&text);
         for line in [
-            "sluice_units_total{outcome=\"Accepted\"} 1",
-            "sluice_consent_decisions_total{door=\"Intake\",decision=\"Permit\"} 1",
-            "sluice_stage_duration_seconds_count{stage=\"Record\"} 1",
+            "sluice_units_total{outcome=\"accepted\"} 1",
+            "sluice_consent_decisions_total{door=\"intake\",decision=\"permit\"} 1",
+            "sluice_stage_duration_seconds_count{stage=\"record\"} 1",
+            "sluice_refused_total{reason=\"unsupported_media\"} 1",
         ] {
-            assert!(text.contains(line), "{line} in\n{text}");
+            assert!(text.contains(line) && prometheus.contains(line), "{line} in\n{text}");
         }
+        assert!(text.contains("# TYPE sluice_units counter\n") && text.ends_with("# EOF\n"));
+        assert!(prometheus.contains("# TYPE sluice_units_total counter\n"));
+        assert!(prometheus.contains("# TYPE sluice_build_info gauge\n") && !prometheus.contains("EOF"));
+    }
+
+    #[test]
+    fn ages_are_those_of_the_moment_of_the_scrape() {
+        let metrics = Metrics::new();
+        metrics.outbox(3, Some(now_micros() - 5_000_000));
+        let age = || {
+            let text = metrics.scrape();
+            let line = text.lines().find_map(|it| it.strip_prefix("sluice_outbox_oldest_unsent_seconds ")).unwrap();
+            line.parse::<f64>().unwrap()
+        };
+        assert!((5.0..60.0).contains(&age()));
+        metrics.outbox(0, None);
+        assert!(age() < f64::EPSILON);
+        assert!(metrics.scrape().contains("sluice_ledger_staleness_seconds inf"), "{}", metrics.scrape());
     }
 }

@@ -6,10 +6,12 @@
 mod health;
 mod logs;
 mod metrics;
+mod watch;
 
 pub use health::Condition;
 pub use logs::start as start_logs;
 pub use metrics::{Decision, Door, Metrics, Outcome, Published, Stage};
+pub use watch::Watch;
 
 use std::sync::Arc;
 
@@ -30,6 +32,11 @@ impl Observer {
         &self.metrics
     }
 
+    /// Begins to watch a unit.
+    pub fn watch(&self) -> Watch<'_> {
+        Watch::new(&self.metrics)
+    }
+
     /// Says how one part is: well, or why not. The text names no value.
     pub fn set(&self, condition: Condition, state: Result<(), String>) {
         self.health.set(condition, state);
@@ -38,6 +45,14 @@ impl Observer {
     /// Says that everything is built and bound.
     pub fn set_started(&self) {
         self.health.set_started();
+    }
+
+    /// `/livez`: whether the process can still come to be well by itself.
+    ///
+    /// # Errors
+    /// Why only a restart helps.
+    pub fn live(&self) -> Result<(), String> {
+        self.health.live()
     }
 
     /// `/startupz`.
@@ -57,8 +72,9 @@ impl Observer {
         self.health.ready()
     }
 
-    /// `/metrics`: OpenMetrics 1.0 text.
-    pub fn scrape(&self) -> String {
-        self.metrics.scrape()
+    /// `/metrics`: OpenMetrics 1.0 text, or Prometheus's text format 0.0.4.
+    pub fn scrape(&self, open_metrics: bool) -> String {
+        let text = self.metrics.scrape();
+        if open_metrics { text } else { metrics::as_prometheus(&text) }
     }
 }

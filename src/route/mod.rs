@@ -37,7 +37,7 @@ const ROWS_MAX: usize = 64;
 
 /// One commit takes no further row once it holds this many resources, or this many bytes of them.
 const PIECES_MAX: usize = 256;
-const BODY_BYTES_MAX: usize = 4 << 20;
+const BODY_BYTES_MAX: usize = 2 << 20;
 
 /// What routing needs.
 #[derive(Clone)]

@@ -110,6 +110,12 @@ pub fn key(lane: &[u8], sequence: u64) -> Bytes {
     key.freeze()
 }
 
+/// When the event of this key was routed, in microseconds since 1970: the sequence is the recorder's, which counts them.
+pub fn since(key: &[u8]) -> Option<i64> {
+    let (_, sequence) = key.split_last_chunk::<8>()?;
+    i64::try_from(u64::from_be_bytes(*sequence)).ok()
+}
+
 /// The lane of a row.
 pub fn lane_of(key: &Bytes) -> Bytes {
     key.slice(..LANE_BYTES.min(key.len()))

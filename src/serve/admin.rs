@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderValue, Method, Request, StatusCode};
+use http::{HeaderValue, Method, Request, StatusCode, header};
 use hyper::body::Incoming;
 
 use super::respond::{Reply, reply};
@@ -13,6 +13,7 @@ use crate::observe::Observer;
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const OPENMETRICS: HeaderValue = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+const PROMETHEUS: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 
 /// Answers a request on the admin port.
 pub fn answer(observer: &Arc<Observer>, request: &Request<Incoming>) -> Reply {
@@ -24,10 +25,16 @@ pub fn answer(observer: &Arc<Observer>, request: &Request<Incoming>) -> Reply {
         Err(why) => reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{why}\n")),
     };
     match request.uri().path() {
-        "/livez" => probe(Ok(())),
+        "/livez" => probe(observer.live()),
         "/readyz" => probe(observer.ready()),
         "/startupz" => probe(observer.started()),
-        "/metrics" => reply(StatusCode::OK, OPENMETRICS, observer.scrape()),
+        "/metrics" => {
+            // Who does not ask for OpenMetrics may not know it.
+            let accept = request.headers().get_all(header::ACCEPT).iter().filter_map(|it| it.to_str().ok());
+            let open =
+                accept.flat_map(|it| it.split(',')).any(|it| it.trim().starts_with("application/openmetrics-text"));
+            reply(StatusCode::OK, if open { OPENMETRICS } else { PROMETHEUS }, observer.scrape(open))
+        }
         _ => reply(StatusCode::NOT_FOUND, TEXT, "not found\n"),
     }
 }

@@ -9,18 +9,21 @@ use std::time::Duration;
 use http::{HeaderMap, Method, Request, StatusCode, header};
 use hyper::body::Incoming;
 use sluice_fhir::reference::is_id;
+use tracing::Instrument as _;
 
 use super::respond::{self, FHIR_JSON, Reply, answered, failure, reply};
-use super::stream;
-use crate::disclose::Question;
-use crate::error::{Error, Refusal, Result};
+use super::{stream, trace};
+use crate::disclose::{Question, Shown};
+use crate::error::Peer::Capacity;
+use crate::error::{Error, Kind, Refusal, Result};
 use crate::gateway::Gateway;
 use crate::ingest::body;
 use crate::ingest::caller::{Callers, Peer};
 use crate::ingest::entry::etag;
 use crate::ingest::unit::{Caller, Context, Interaction, Prefer, Received};
 use crate::ingest::units::{self, Units};
-use crate::store::spool::Spools;
+use crate::ingest::window::{Entered, Window};
+use crate::store::spool::{Spool, Spools};
 
 /// What the face needs.
 pub struct Face {
@@ -32,44 +35,40 @@ pub struct Face {
     pub body: body::Limits,
     /// What bounds units.
     pub units: units::Limits,
+    /// What bounds all Bundles together that are one unit, while they are worked on.
+    pub whole: Window,
+    /// What bounds the entries of all streams together, while they are worked on.
+    pub entries: Window,
     /// Where bodies and answers wait.
     pub spools: Spools,
     /// `[base]`, without a slash at its end.
     pub base: Arc<str>,
     /// The CapabilityStatement.
     pub metadata: bytes::Bytes,
-    /// Units of one stream that are under way at once.
-    pub stream_width: usize,
     /// Time for one unit, from its last byte to its answer.
     pub unit_timeout: Duration,
 }
 
 /// What a request asks for.
-enum Ask<'a> {
+enum Ask {
     Metadata,
     Bundle,
     Lines,
-    Create(&'a str),
-    Update(&'a str, &'a str),
-    Read(&'a str, &'a str, Option<u64>),
+    Create(String),
+    Update(String, String),
+    Read(String, String, Option<u64>),
+    History(String, String),
 }
 
 impl Face {
     /// Answers a request.
-    pub async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Reply {
-        match self.try_answer(request).await {
-            Ok(reply) => reply,
-            Err(error) => {
-                tracing::info!(kind = ?error.kind(), rule = error.rule(), "not accepted");
-                failure(&error)
-            }
-        }
+    pub async fn answer(&self, request: Request<Incoming>) -> Reply {
+        self.try_answer(request).await.unwrap_or_else(|error| failure(&error))
     }
 
-    async fn try_answer(self: Arc<Self>, request: Request<Incoming>) -> Result<Reply> {
+    async fn try_answer(&self, request: Request<Incoming>) -> Result<Reply> {
         let (parts, body) = request.into_parts();
-        let path = parts.uri.path().to_owned();
-        let ask = ask(&parts.method, &path)?;
+        let ask = ask(&parts.method, parts.uri.path())?;
         acceptable(&parts.headers)?;
         if matches!(ask, Ask::Metadata) {
             // FHIR R4 http.html#capabilities: open to all, so that a client can learn how to authenticate.
@@ -77,11 +76,14 @@ impl Face {
         }
         let caller = caller(&self.callers, &parts.extensions, &parts.headers)?;
         if let Ask::Read(resource_type, id, version) = ask {
-            let (resource_type, id) = (resource_type.to_owned(), id.to_owned());
             return self.read(Question { caller, resource_type, id, version }, &parts).await;
         }
+        if let Ask::History(resource_type, id) = ask {
+            return self.history(Question { caller, resource_type, id, version: None }, &parts.uri).await;
+        }
         let prefer = prefer(&parts.headers);
-        media_type(&parts.headers, matches!(ask, Ask::Lines))?;
+        let lines = matches!(ask, Ask::Lines);
+        media_type(&parts.headers, lines)?;
         let idempotency_key = idempotency_key(&parts.headers)?;
         let if_none_exist = text(&parts.headers, "if-none-exist")?;
         let if_match = if_match(&parts.headers)?;
@@ -91,58 +93,115 @@ impl Face {
             received_at: time::OffsetDateTime::now_utc(),
             idempotency_key,
             prefer,
-            traceparent: traceparent(&parts.headers),
+            traceparent: trace::traceparent(&parts.headers),
         };
-        let units = match ask {
-            Ask::Bundle => units::bundle(spool, context, self.units)?,
-            Ask::Lines => Units::Many(Box::new(units::lines(spool, context, self.units)?)),
+        let entered = self.enter(&spool, lines).await?;
+        let limits = self.units;
+        let read = move || match ask {
+            Ask::Bundle => units::bundle(spool, context, limits),
+            Ask::Lines => units::lines(spool, context, limits).map(Box::new).map(Units::Many),
             Ask::Create(resource_type) => {
                 let interaction = Interaction::Create { if_none_exist };
-                Units::One(Box::new(units::resource(spool, resource_type, interaction, context, &self.units)?))
+                units::resource(spool, &resource_type, interaction, context, &limits).map(Box::new).map(Units::One)
             }
             Ask::Update(resource_type, id) => {
-                let interaction = Interaction::Update { id: id.to_owned(), if_match };
-                Units::One(Box::new(units::resource(spool, resource_type, interaction, context, &self.units)?))
+                let interaction = Interaction::Update { id, if_match };
+                units::resource(spool, &resource_type, interaction, context, &limits).map(Box::new).map(Units::One)
             }
-            Ask::Metadata | Ask::Read(..) => return Err(Error::defect("a question has no units")),
+            Ask::Metadata | Ask::Read(..) | Ask::History(..) => Err(Error::defect("a question has no units")),
         };
-        match units {
+        // A long one takes seconds, in which this thread's other requests would stand still.
+        let units =
+            tokio::task::spawn_blocking(read).await.map_err(|_| Error::defect("a body's reader ended early"))?;
+        match units? {
             Units::One(unit) => {
                 let gateway = Arc::clone(&self.gateway);
                 // A task of its own: a unit once begun is ended even if the sender hangs up.
-                let admit = tower::service_fn(move |unit: Received| {
+                let admit = tower::service_fn(move |(unit, entered): (Received, Entered)| {
                     let gateway = Arc::clone(&gateway);
-                    async move { tokio::spawn(async move { gateway.admit(unit).await }).await }
+                    let admitting = async move {
+                        let admitted = gateway.admit(unit).await;
+                        drop(entered);
+                        admitted
+                    };
+                    tokio::spawn(admitting.in_current_span())
                 });
                 let timed = tower::timeout::Timeout::new(admit, self.unit_timeout);
-                let answer = match tower::ServiceExt::oneshot(timed, *unit).await {
+                let answer = match tower::ServiceExt::oneshot(timed, (*unit, entered)).await {
                     Ok(answer) => answer?,
                     Err(error) if error.is::<tower::timeout::error::Elapsed>() => {
                         let text = "a unit took longer than the limit";
-                        return Err(Error::outage(crate::error::Peer::Capacity, Duration::from_secs(5), text));
+                        return Err(Error::outage(Capacity, Duration::from_secs(5), text));
                     }
                     Err(_) => return Err(Error::defect("a unit's task ended early")),
                 };
                 Ok(answered(&answer, &self.base, prefer))
             }
             Units::Many(stream) => {
-                let summary = matches!(ask, Ask::Lines);
-                stream::answer(Arc::clone(&self.gateway), stream, &self.spools, self.stream_width, summary).await
+                // It is known to be well formed; from here on each of its entries asks for its own room.
+                drop(entered);
+                stream::answer(Arc::clone(&self.gateway), stream, &self.spools, &self.entries, lines).await
             }
         }
     }
 
+    /// Waits until there is room for a body that may have to be held whole.
+    async fn enter(&self, spool: &Spool, lines: bool) -> Result<Entered> {
+        let bytes = usize::try_from(spool.len()).unwrap_or(usize::MAX);
+        // What is longer is a stream, of which one entry is held at a time, or is refused.
+        let held = if lines || bytes > self.units.transaction_bytes_max { 0 } else { bytes };
+        let entering = tokio::time::timeout(self.unit_timeout, self.whole.enter(held)).await;
+        entering.map_err(|_| Error::outage(Capacity, Duration::from_secs(5), "too much is under way"))?
+    }
+
     /// FHIR R4 http.html#read and #vread.
     async fn read(&self, question: Question, parts: &http::request::Parts) -> Result<Reply> {
-        let disclosed = tokio::time::timeout(self.unit_timeout, self.gateway.disclose(question)).await;
-        let late = |_| {
-            let text = "a question took longer than the limit";
-            Error::outage(crate::error::Peer::Capacity, Duration::from_secs(5), text)
-        };
-        let shown = disclosed.map_err(late)??;
+        let shown = self.ask(question).await?;
         let wanted = text(&parts.headers, "if-none-match")?;
         Ok(respond::shown(&shown, wanted.as_deref(), parts.method == Method::HEAD))
     }
+
+    /// FHIR R4 http.html#history of one resource. Each version is a question of its own, decided and audited like any;
+    /// one that may not be shown is passed over, as if it had never been.
+    async fn history(&self, question: Question, uri: &http::Uri) -> Result<Reply> {
+        let count = number(uri.query(), "_count").map_or(HISTORY_MAX, |it| it.clamp(1, HISTORY_MAX));
+        let mut versions = Vec::new();
+        // What may not be seen as it stands has no history either.
+        let newest = self.ask(question.clone()).await?;
+        let mut version = newest.version();
+        match number(uri.query(), "_before") {
+            Some(before) => version = before.min(version + 1),
+            None => versions.push(newest),
+        }
+        while versions.len() as u64 != count && version > 1 {
+            version -= 1;
+            match self.ask(Question { version: Some(version), ..question.clone() }).await {
+                Ok(shown) => versions.push(shown),
+                Err(error) if error.kind() == Kind::Refusal(Refusal::NotFound) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let place = format!("{}/{}", question.resource_type, question.id);
+        Ok(respond::history(&versions, &place, &self.base, (version > 1).then_some((count, version))))
+    }
+
+    async fn ask(&self, question: Question) -> Result<Shown> {
+        let disclosed = tokio::time::timeout(self.unit_timeout, self.gateway.disclose(question)).await;
+        let late = |_| {
+            let text = "a question took longer than the limit";
+            Error::outage(Capacity, Duration::from_secs(5), text)
+        };
+        disclosed.map_err(late)?
+    }
+}
+
+/// Versions of a history in one answer, unless fewer are asked for.
+const HISTORY_MAX: u64 = 100;
+
+/// The number that a query gives for a name.
+fn number(query: Option<&str>, name: &str) -> Option<u64> {
+    let pairs = query?.split('&').filter_map(|pair| pair.split_once('='));
+    pairs.filter(|(key, _)| *key == name).find_map(|(_, value)| value.parse().ok())
 }
 
 /// Who asks: by the certificate that it showed, else by a bearer token.
@@ -156,13 +215,15 @@ pub(super) fn caller(callers: &Callers, extensions: &http::Extensions, headers: 
         let (scheme, token) = header.split_at_checked(7)?;
         scheme.eq_ignore_ascii_case(b"bearer ").then(|| callers.by_bearer(token)).flatten().cloned()
     };
-    by_certificate.or_else(bearer).ok_or_else(|| {
+    let caller = by_certificate.or_else(bearer).ok_or_else(|| {
         let text = "a client certificate or a bearer token of a caller that the settings list";
         Error::refusal(Refusal::Unauthenticated, "http.caller", text)
-    })
+    })?;
+    trace::known(&caller);
+    Ok(caller)
 }
 
-fn ask<'a>(method: &Method, path: &'a str) -> Result<Ask<'a>> {
+fn ask(method: &Method, path: &str) -> Result<Ask> {
     let not_found = || Error::refusal(Refusal::NotFound, "http.path", "a path of the FHIR API under /fhir");
     let path = path.strip_prefix("/fhir").ok_or_else(not_found)?;
     let path = path.strip_prefix('/').unwrap_or(path);
@@ -178,13 +239,23 @@ fn ask<'a>(method: &Method, path: &'a str) -> Result<Ask<'a>> {
         (_, [Some(name), ..]) if is_type(name) && !sluice_fhir::resource_type::is_type(name) => {
             Err(Error::refusal(Refusal::NotFound, "http.type", "a resource type of FHIR R4"))
         }
-        ("POST", [Some(name), None, None]) if is_type(name) => Ok(Ask::Create(name)),
-        ("PUT", [Some(name), Some(id), None]) if is_type(name) && is_id(id) => Ok(Ask::Update(name, id)),
-        ("GET" | "HEAD", [Some(name), Some(id), None]) if is_type(name) && is_id(id) => Ok(Ask::Read(name, id, None)),
+        ("POST", [Some(name), None, None]) if is_type(name) => Ok(Ask::Create(name.to_owned())),
+        ("PUT", [Some(name), Some(id), None]) if is_type(name) && is_id(id) => {
+            Ok(Ask::Update(name.to_owned(), id.to_owned()))
+        }
+        ("GET" | "HEAD", [Some(name), Some(id), None]) if is_type(name) && is_id(id) => {
+            Ok(Ask::Read(name.to_owned(), id.to_owned(), None))
+        }
         ("GET" | "HEAD", [Some(name), Some(id), Some("_history")]) if is_type(name) && is_id(id) => {
+            let Some(version) = segments.next() else {
+                return Ok(Ask::History(name.to_owned(), id.to_owned()));
+            };
             // A version that is no number of ours stands nowhere.
-            let version = segments.next().and_then(|it| it.parse().ok()).ok_or_else(not_found)?;
-            if segments.next().is_some() { Err(not_found()) } else { Ok(Ask::Read(name, id, Some(version))) }
+            let version = version.parse().map_err(|_| not_found())?;
+            if segments.next().is_some() {
+                return Err(not_found());
+            }
+            Ok(Ask::Read(name.to_owned(), id.to_owned(), Some(version)))
         }
         (_, [None, ..] | [Some(_), _, None]) => {
             Err(Error::refusal(Refusal::Method, "http.method", "an interaction that /fhir/metadata lists"))
@@ -268,17 +339,4 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<Arc<str>>> {
         }
         key => Ok(key.map(Arc::from)),
     }
-}
-
-/// W3C Trace Context §3.2, version 00; what is malformed is dropped, as it says.
-fn traceparent(headers: &HeaderMap) -> Option<Arc<str>> {
-    let value = headers.get("traceparent")?.to_str().ok()?;
-    let fields: Vec<&str> = value.split('-').collect();
-    let is_hex = |text: &str, length: usize| {
-        text.len() == length && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
-    };
-    let [version, trace, parent, flags] = fields[..] else { return None };
-    let well_formed = version == "00" && is_hex(trace, 32) && is_hex(parent, 16) && is_hex(flags, 2);
-    let zero = |text: &str| text.bytes().all(|b| b == b'0');
-    (well_formed && !zero(trace) && !zero(parent)).then(|| Arc::from(value))
 }

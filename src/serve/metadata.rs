@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::record::instant;
 
 /// What the face does with a resource of any type.
-const INTERACTIONS: [&str; 4] = ["create", "update", "read", "vread"];
+const INTERACTIONS: [&str; 5] = ["create", "update", "read", "vread", "history-instance"];
 /// What it does on the base.
 const SYSTEM_INTERACTIONS: [&str; 2] = ["transaction", "batch"];
 const DOCUMENTATION: &str = "FHIR R4 in JSON, taken with `Content-Encoding: gzip` too. Besides transactions and batches, \

@@ -17,31 +17,36 @@ pub mod parked;
 pub mod respond;
 pub mod schemas;
 pub mod settle;
+mod measure;
 mod stream;
 pub mod tls;
+mod trace;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::Instant;
 
 use data_encoding::HEXLOWER_PERMISSIVE;
-use http::Request;
+use http::{HeaderValue, Request, header};
 use hyper::body::Incoming;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tower::{BoxError, ServiceBuilder, ServiceExt as _};
+use tracing::Instrument as _;
 
 use self::build::Built;
 use self::fhir::Face;
+use self::measure::Measure;
 use self::respond::{Reply, failure};
 use self::settle::Settle;
 use crate::config::{self, Config};
-use crate::error::{Error, Peer};
+use crate::error::{Error, Refusal};
 use crate::ingest::caller::{Callers, Credential};
 use crate::ingest::listen::{self, Listener};
 use crate::ingest::unit::Caller;
+use crate::ingest::window::Window;
 use crate::ingest::{body, units};
 use crate::observe::{Condition, Observer};
 
@@ -50,6 +55,9 @@ const RATE_MIN: u64 = 512;
 
 /// Bytes of the head of a request.
 const HEADER_BYTES_MAX: usize = 64 * 1024;
+
+/// Bytes of the entries of all streams that are worked on at a time; each is held several times over on its way.
+const ENTRIES_BYTES: usize = 4 << 20;
 
 /// A gateway that serves.
 pub struct Server {
@@ -61,10 +69,10 @@ pub struct Server {
     pub log: SocketAddr,
     drain: watch::Sender<bool>,
     observer: Arc<Observer>,
-    /// The listeners.
+    /// The listeners of callers.
     tasks: JoinSet<()>,
     settle: Settle,
-    /// Stops the loops of settle, which end after the listeners.
+    /// Stops the loops of settle and the admin port, which end after the listeners.
     stop: watch::Sender<bool>,
     loops: JoinSet<()>,
     /// What keeps the doors informed: to the end, since settle asks them too.
@@ -91,7 +99,7 @@ impl Faces {
         }
         match &self.log {
             Some(log) if path.starts_with("/log/") => log.answer(&request.into_parts().0).await,
-            _ => Arc::clone(&self.fhir).answer(request).await,
+            _ => self.fhir.answer(request).await,
         }
     }
 }
@@ -163,6 +171,9 @@ impl Server {
         let tls = config.listen.tls.as_ref().map(tls::server).transpose()?;
         let operator = config.listen.operator_token_sha256_file.as_ref().map(token_hash).transpose()?;
         let operator = Arc::new(operator::Face { gateway: Arc::clone(&gateway), operator });
+        if let Some(settings) = &config.listen.tls {
+            observer.metrics().certificate_ends(tls::ends(settings)?);
+        }
         let fhir_tcp = bind(config.listen.fhir).await?;
         let admin_tcp = bind(config.listen.admin).await?;
         let log_tcp = match config.listen.log {
@@ -203,7 +214,7 @@ impl Server {
             draining.clone(),
         );
         let face = Arc::new(Face {
-            gateway,
+            gateway: Arc::clone(&gateway),
             callers: Arc::clone(&callers),
             body: body::Limits {
                 bytes_max: limits.body_bytes_max,
@@ -217,10 +228,11 @@ impl Server {
                 entries_max: limits.entries_max,
                 depth_max: limits.depth_max,
             },
-            spools,
+            whole: Window::new(limits.transaction_memory_max),
+            entries: Window::new(ENTRIES_BYTES),
+            spools: spools.clone(),
             base: config.tenant.base_url.as_str().into(),
             metadata,
-            stream_width: limits.concurrency_max.clamp(1, 64),
             unit_timeout: limits.request_timeout,
         });
         let mut tasks = JoinSet::new();
@@ -240,8 +252,11 @@ impl Server {
                 })
             }
         });
+        let (stop, stopping) = watch::channel(false);
+        let mut loops = JoinSet::new();
+        // It tells how the drain goes, so it ends after the others.
         let listener = Listener { tcp: admin_tcp, tls: None, callers: Arc::default(), limits: connection };
-        tasks.spawn(listen::serve(listener, service, draining.clone()));
+        loops.spawn(listen::serve(listener, service, stopping.clone()));
         if let Some((tcp, _)) = log_tcp {
             let service = tower::service_fn(move |request: Request<Incoming>| {
                 let face = Arc::clone(&log_face);
@@ -250,9 +265,11 @@ impl Server {
             let listener = Listener { tcp, tls: None, callers: Arc::default(), limits: connection };
             tasks.spawn(listen::serve(listener, service, draining));
         }
-        let (stop, stopping) = watch::channel(false);
-        let mut loops = JoinSet::new();
         settle.start(&mut loops, &stopping);
+        let measure = Measure { gateway, spools };
+        // Before it says that it has started: what it says of itself is true from the first probe on.
+        measure.ask();
+        loops.spawn(measure.run(stopping));
         observer.set_started();
         Ok(Self { fhir, admin, log: log_address, drain, observer, tasks, settle, stop, loops, _watching: watching })
     }
@@ -291,18 +308,32 @@ fn layered(
     );
     tower::service_fn(move |request: Request<Incoming>| {
         let (inner, observer, events) = (inner.clone(), Arc::clone(&observer), Arc::clone(&events));
-        async move {
+        let span = trace::span(&request);
+        let answering = async move {
+            let started = Instant::now();
             // Readers of the feed wait for most of their time: they have bounds of their own, and take no sender's place.
-            if request.uri().path() == events::PATH {
-                return Ok(events.answer(&request.into_parts().0).await);
+            let reply = if request.uri().path() == events::PATH {
+                events.answer(&request.into_parts().0).await
+            } else {
+                let answered: Result<Reply, BoxError> = inner.oneshot(request).await;
+                answered.unwrap_or_else(|_| shed(&observer))
+            };
+            if let Some(error) = reply.extensions().get::<Error>() {
+                trace::told(error, trace::Whole::Request);
+                observer.metrics().failed(error);
             }
-            let answered: Result<Reply, BoxError> = inner.oneshot(request).await;
-            Ok(answered.unwrap_or_else(|_| shed(&observer)))
-        }
+            trace::answered(reply.status(), started.elapsed());
+            Ok(reply)
+        };
+        answering.instrument(span)
     })
 }
 
+/// RFC 6585 §4.
 fn shed(observer: &Observer) -> Reply {
+    let error = Error::refusal(Refusal::TooMany, "limits.concurrency", "fewer requests at a time");
     observer.metrics().shed.inc();
-    failure(&Error::outage(Peer::Capacity, Duration::from_secs(1), "at the limit of requests"))
+    let mut reply = failure(&error);
+    reply.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    reply
 }

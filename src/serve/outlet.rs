@@ -30,7 +30,8 @@ pub(super) fn start(config: &Config, gateway: &Gateway) -> Result<Outlet, StartE
             let subscribers = config.subscribers.iter().map(|it| it.id.clone());
             let settings = amqp::Settings::new(&config.broker, subscribers)
                 .ok_or_else(|| StartError::Settings("broker: expected an amqp broker".to_owned()))?;
-            Ok(Outlet { broker: Arc::new(Amqp::start(settings)), feed: None })
+            let reconnects = gateway.door.observer().metrics().amqp_reconnects.clone();
+            Ok(Outlet { broker: Arc::new(Amqp::start(settings.reconnects(reconnects))), feed: None })
         }
         BrokerKind::Feed(feed) => {
             let seal = Arc::clone(gateway.recorder.vault()) as Arc<dyn Seal>;

@@ -39,10 +39,12 @@ pub fn reply(status: StatusCode, content_type: HeaderValue, body: impl Into<Byte
     response
 }
 
-/// An OperationOutcome with the status of the error's kind.
+/// An OperationOutcome with the status of the error's kind. The error travels along, beside what is sent, for whoever
+/// counts and logs.
 pub fn failure(error: &Error) -> Reply {
     let face = error.kind().face();
     let mut response = reply(face.status, FHIR_JSON, outcome::to_json(error.issues()));
+    response.extensions_mut().insert(error.clone());
     let headers = response.headers_mut();
     if let Some(after) = error.retry_after() {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
@@ -105,6 +107,10 @@ pub fn shown(shown: &Shown, if_none_match: Option<&str>, head_only: bool) -> Rep
     };
     let mut response = reply(status, FHIR_JSON, body);
     let headers = response.headers_mut();
+    if head_only && !held {
+        // RFC 9110 §8.6: what a GET would have sent.
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(shown.body().len()));
+    }
     if let Ok(etag) = HeaderValue::from_str(&etag) {
         headers.insert(header::ETAG, etag);
     }
@@ -112,6 +118,35 @@ pub fn shown(shown: &Shown, if_none_match: Option<&str>, head_only: bool) -> Rep
         headers.insert(header::LAST_MODIFIED, date);
     }
     response
+}
+
+/// A `history` Bundle of versions of one resource, newest first (FHIR R4 http.html#history). It has no `total`, which
+/// would tell of versions that may not be shown.
+pub fn history(versions: &[Shown], place: &str, base: &str, older: Option<(u64, u64)>) -> Reply {
+    let mut body = b"{\"resourceType\":\"Bundle\",\"type\":\"history\"".to_vec();
+    let url = serde_json::Value::from(format!("{base}/{place}"));
+    if let Some((count, before)) = older {
+        let next = serde_json::json!([{
+            "relation": "next",
+            "url": format!("{base}/{place}/_history?_count={count}&_before={before}"),
+        }]);
+        body.extend_from_slice(format!(",\"link\":{next}").as_bytes());
+    }
+    body.extend_from_slice(b",\"entry\":[");
+    for (at, shown) in versions.iter().enumerate() {
+        if at > 0 {
+            body.push(b',');
+        }
+        let response = serde_json::json!({
+            "status": "200 OK", "etag": shown.etag(), "lastModified": shown.last_modified(),
+        });
+        let request = serde_json::json!({ "method": "PUT", "url": place });
+        body.extend_from_slice(format!("{{\"fullUrl\":{url},\"resource\":").as_bytes());
+        body.extend_from_slice(shown.body());
+        body.extend_from_slice(format!(",\"request\":{request},\"response\":{response}}}").as_bytes());
+    }
+    body.extend_from_slice(b"]}");
+    reply(StatusCode::OK, FHIR_JSON, body)
 }
 
 /// RFC 9110 §5.6.7 of an instant in RFC 3339.

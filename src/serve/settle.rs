@@ -4,7 +4,7 @@
 //! pass that fails is told and tried again, later each time. What a loop has not done stays in the store.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -12,9 +12,11 @@ use tokio::task::JoinSet;
 use crate::anchor::{LEAVES_MAX, Log};
 use crate::broker::Broker;
 use crate::config::Config;
+use crate::consent::door::Door;
 use crate::error::{Error, Peer, Result};
 use crate::gateway::Gateway;
 use crate::ledger::Ledger;
+use crate::observe::Stage;
 use crate::publish::{Publisher, Resting};
 use crate::route::Router;
 
@@ -110,7 +112,7 @@ impl Settle {
         let mut pause = EVENT_BEAT;
         loop {
             let Gateway { recorder, door, .. } = &*self.gateway;
-            pause = match told("route", self.router.pass(recorder, door).await) {
+            pause = match told("route", timed(door, Stage::Route, self.router.pass(recorder, door)).await) {
                 Some(progress) if progress.waiting == 0 => EVENT_BEAT,
                 Some(_) | None => longer(pause),
             };
@@ -126,7 +128,8 @@ impl Settle {
         loop {
             let Gateway { recorder, door, .. } = &*self.gateway;
             // What waits may only wait for the next checkpoint, so the pause grows no longer than the ledger's beat.
-            pause = match told("publish", self.publisher.pass(recorder, door).await) {
+            let passed = told("publish", timed(door, Stage::Publish, self.publisher.pass(recorder, door)).await);
+            pause = match passed {
                 Some(progress) if progress.waiting == 0 || progress.sent > 0 => EVENT_BEAT,
                 Some(_) => longer(pause).min(self.ledger_beat.max(EVENT_BEAT)),
                 None => longer(pause),
@@ -201,6 +204,14 @@ impl Settle {
         let late = |_| Error::outage(Peer::Ledger, ANCHOR_TIMEOUT, "the ledger took too long over an anchor");
         anchored.map_err(late)?.map(drop)
     }
+}
+
+/// Notes how long a pass took.
+async fn timed<T>(door: &Door, stage: Stage, pass: impl Future<Output = T>) -> T {
+    let started = Instant::now();
+    let output = pass.await;
+    door.observer().metrics().stage(stage, started.elapsed());
+    output
 }
 
 /// What a pass gave; a failure is told to the operator.

@@ -1,7 +1,7 @@
 //! Streams: batches, collections and NDJSON.
 //!
-//! Takes: a stream of units. Gives: the answer of each, in the order sent. Never: holds more than a window of units,
-//! nor more than 16 bytes of each answer: the answers wait in a spool of their own.
+//! Takes: a stream of units. Gives: the answer of each, in the order sent. Never: holds more units than its window lets
+//! in, nor more than 16 bytes of each answer: the answers wait in a spool of their own.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -15,15 +15,22 @@ use http_body_util::StreamBody;
 use http_body_util::combinators::UnsyncBoxBody;
 use sha2::{Digest as _, Sha256};
 use sluice_fhir::outcome::{self, Issue};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+use tracing::Instrument as _;
 
 use super::respond::{FHIR_JSON, Reply, entry_failure, entry_json, reply};
-use crate::error::{Error, Kind, Result};
+use super::trace;
+use crate::error::{Error, Result};
 use crate::gateway::Gateway;
 use crate::ingest::unit::Received;
 use crate::ingest::units::{Pass, Stream, unreadable};
+use crate::ingest::window::{Entered, Window};
 use crate::record::Answer;
 use crate::store::spool::{Spools, Writer};
+
+/// Units of one stream that are under way at once, if they are small.
+const WIDTH: usize = 64;
 
 /// Issues that a summary holds at most.
 const ISSUES_MAX: usize = 1_000;
@@ -36,38 +43,52 @@ pub(super) async fn answer(
     gateway: Arc<Gateway>,
     units: Box<Stream>,
     spools: &Spools,
-    width: usize,
+    window: &Window,
     summary: bool,
 ) -> Result<Reply> {
     let units: Arc<Stream> = Arc::from(units);
     let mut answers = Answers::new(spools, units.len());
     let mut total = Summary::default();
+    let observer = Arc::clone(gateway.door.observer());
+    let metrics = observer.metrics();
     for pass in [Pass::Patients, Pass::Others] {
-        let (sender, receiver) = mpsc::channel::<(usize, Received)>(width);
+        let (sender, receiver) = mpsc::channel::<(usize, Received, Entered)>(WIDTH);
         let reading = {
-            let units = Arc::clone(&units);
+            let (units, window) = (Arc::clone(&units), window.clone());
+            let runtime = Handle::current();
             tokio::task::spawn_blocking(move || {
                 units.each(pass, |index, unit| {
+                    let entered = runtime.block_on(window.enter(unit.bytes()))?;
                     // The receiver is gone only if the request is: then nobody waits for the rest.
-                    sender.blocking_send((index, unit)).map_err(|_| Error::defect("the stream's reader is gone"))
+                    let sent = sender.blocking_send((index, unit, entered));
+                    sent.map_err(|_| Error::defect("the stream's reader is gone"))
                 })
             })
         };
         let received = stream::unfold(receiver, |mut receiver| async move { Some((receiver.recv().await?, receiver)) });
         #[expect(clippy::disallowed_methods, reason = "entries of a batch have no order (FHIR R4 http.html#brules)")]
         let admitted = received
-            .map(|(index, unit)| {
+            .map(|(index, unit, entered)| {
                 let gateway = Arc::clone(&gateway);
                 // A task of its own: units of one stream use all cores, and a unit once begun is ended even if the
                 // sender hangs up.
+                let admitting = async move {
+                    let admitted = gateway.admit(unit).await;
+                    drop(entered);
+                    admitted
+                };
                 async move {
-                    let admitted = tokio::spawn(async move { gateway.admit(unit).await }).await;
+                    let admitted = tokio::spawn(admitting.in_current_span()).await;
                     (index, admitted.unwrap_or_else(|_| Err(Error::defect("a unit's task ended early"))))
                 }
             })
-            .buffer_unordered(width);
+            .buffer_unordered(WIDTH);
         let mut admitted = std::pin::pin!(admitted);
         while let Some((index, result)) = admitted.next().await {
+            if let Err(error) = &result {
+                trace::told(error, trace::Whole::Entry);
+                metrics.failed(error);
+            }
             total.add(index, &result);
             if !summary {
                 answers.push(index, &result)?;
@@ -103,9 +124,6 @@ impl Summary {
                 let room = ISSUES_MAX.saturating_sub(self.issues.len());
                 self.more |= error.issues().len() > room;
                 self.issues.extend(error.issues().iter().take(room).cloned());
-                if let Kind::Defect = error.kind() {
-                    tracing::error!(%error, "a unit of a stream");
-                }
             }
         }
     }

@@ -51,6 +51,19 @@ pub fn roots(file: &Path) -> Result<RootCertStore, TlsError> {
     Ok(roots)
 }
 
+/// When the server's certificate ends, in seconds since 1970.
+///
+/// # Errors
+/// [`TlsError`].
+pub fn ends(settings: &config::Tls) -> Result<i64, TlsError> {
+    let file = &settings.cert_file;
+    let error = || TlsError::File { file: file.display().to_string(), expected: "certificates in PEM" };
+    let chain = certificates(file)?;
+    let (_, certificate) =
+        chain.first().and_then(|it| x509_parser::parse_x509_certificate(it).ok()).ok_or_else(error)?;
+    Ok(certificate.validity().not_after.timestamp())
+}
+
 /// A server's configuration: HTTP/2 and HTTP/1.1 by ALPN.
 ///
 /// # Errors

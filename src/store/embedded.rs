@@ -144,6 +144,21 @@ impl Store for Embedded {
         .boxed()
     }
 
+    fn keys(&self, table: Table, range: KeyRange, limit: usize) -> BoxFuture<'_, Result<Vec<Bytes>, StoreError>> {
+        async move {
+            if range.is_empty() {
+                return Ok(Vec::new());
+            }
+            self.blocking(move |keyspace, snapshot| {
+                let keys = snapshot.range(keyspace, stored_range(table, &range)).take(limit);
+                keys.map(|guard| Ok(Bytes::copy_from_slice(&guard.key().map_err(|error| unreadable(&error))?[1..])))
+                    .collect()
+            })
+            .await
+        }
+        .boxed()
+    }
+
     fn commit(&self, batch: Batch) -> BoxFuture<'_, Result<(), CommitError>> {
         let answer = self.writer.queue(batch);
         async move {
@@ -192,14 +207,8 @@ fn value_of(keyspace: &Keyspace, snapshot: &Snapshot, stored: &[u8]) -> Result<O
     Ok(value.map(|value| Bytes::copy_from_slice(&value)))
 }
 
-fn scan(
-    keyspace: &Keyspace,
-    snapshot: &Snapshot,
-    table: Table,
-    range: &KeyRange,
-    limit: usize,
-    direction: Direction,
-) -> Result<Vec<Row>, StoreError> {
+/// A table's range as one of the keyspace that all tables share.
+fn stored_range(table: Table, range: &KeyRange) -> (Bound<Bytes>, Bound<Bytes>) {
     let from = match &range.from {
         Bound::Included(key) => Bound::Included(stored_key(table, key)),
         Bound::Excluded(key) => Bound::Excluded(stored_key(table, key)),
@@ -210,7 +219,18 @@ fn scan(
         Bound::Excluded(key) => Bound::Excluded(stored_key(table, key)),
         Bound::Unbounded => super::successor(&[table.tag()]),
     };
-    let mut found = snapshot.range(keyspace, (from, to));
+    (from, to)
+}
+
+fn scan(
+    keyspace: &Keyspace,
+    snapshot: &Snapshot,
+    table: Table,
+    range: &KeyRange,
+    limit: usize,
+    direction: Direction,
+) -> Result<Vec<Row>, StoreError> {
+    let mut found = snapshot.range(keyspace, stored_range(table, range));
     let mut rows = Vec::new();
     let mut bytes = 0;
     while rows.len() < limit && bytes <= SCAN_BYTES_MAX {

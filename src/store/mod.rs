@@ -25,7 +25,7 @@ pub use open::{Opened, open};
 pub const KEY_BYTES_MAX: usize = 1024;
 
 /// A scan ends early once the rows that it holds exceed this many bytes; see [`Store::scan`].
-pub const SCAN_BYTES_MAX: usize = 8 << 20;
+pub const SCAN_BYTES_MAX: usize = 4 << 20;
 
 /// Which table a row belongs to. The number is part of the stored key: it is never reused for another meaning.
 ///
@@ -297,6 +297,13 @@ pub trait Store: Send + Sync {
         limit: usize,
         direction: Direction,
     ) -> BoxFuture<'_, Result<Vec<Row>, StoreError>>;
+
+    /// The lowest keys of a range in order, at most `limit`; none only where there are none. A store that can do without
+    /// reading the values says how: it is what rows are counted by.
+    fn keys(&self, table: Table, range: KeyRange, limit: usize) -> BoxFuture<'_, Result<Vec<Bytes>, StoreError>> {
+        let scanning = self.scan(table, range, limit, Direction::Up);
+        Box::pin(async move { Ok(scanning.await?.into_iter().map(|row| row.key).collect()) })
+    }
 
     /// Applies a batch; `Ok` once it is durable.
     ///

@@ -185,8 +185,8 @@ async fn observe_decides_and_holds_nothing_back_but_what_is_of_nobody_known() {
     post(&rig, &[observation("o", &["p"])]).await.unwrap();
     read(&rig, "HPAYMT", "Observation", "o").await.unwrap();
     assert_eq!(status(&read(&rig, "HPAYMT", "Observation", "nobody").await.unwrap_err()), 404);
-    let counted = rig.gateway.door.observer().scrape();
-    for line in ["door=\"Intake\",decision=\"Deny\"} 1", "door=\"Read\",decision=\"Deny\"} 2"] {
+    let counted = rig.gateway.door.observer().scrape(true);
+    for line in ["door=\"intake\",decision=\"deny\"} 1", "door=\"read\",decision=\"deny\"} 2"] {
         assert!(counted.contains(line), "{line} in\n{counted}");
     }
 }

@@ -4,6 +4,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use data_encoding::HEXLOWER;
@@ -71,7 +72,8 @@ impl House {
              [listen.tls]\ncert_file = \"tls/server.pem\"\nkey_file = \"tls/server.key\"\nclient_ca_file = \"tls/ca.pem\"\n\
              [[caller]]\ninstitution = \"hospital-a\"\ncert_subject_cn = \"hospital\"\n\
              [client]\nca_file = \"tls/ca.pem\"\ncert_file = \"tls/hospital.pem\"\nkey_file = \"tls/hospital.key\"\n\
-             [observe]\nlevel = \"error\"\n"
+             {}",
+            if more.contains("[observe]") { "" } else { "[observe]\nlevel = \"error\"\n" }
         );
         std::fs::write(folder.path().join("sluice.toml"), settings).unwrap();
         let hash = HEXLOWER.encode(&Sha256::digest(OPERATOR));
@@ -109,20 +111,25 @@ impl House {
 /// Starts the gateway of these settings.
 pub(crate) fn serve(settings: &Path) -> Served {
     let mut child = command(&["serve", "--config", settings.to_str().unwrap()]).spawn().unwrap();
+    let mut err = child.stderr.take().unwrap();
+    // Read all the time, so that the gateway never waits for its log.
+    let log = std::thread::spawn(move || {
+        let mut told = String::new();
+        // What is no UTF-8 is no log of ours.
+        err.read_to_string(&mut told).unwrap();
+        told
+    });
     let mut out = BufReader::new(child.stdout.take().unwrap());
     let mut line = String::new();
     out.read_line(&mut line).unwrap();
-    if line.is_empty() {
-        let mut told = String::new();
-        child.stderr.take().unwrap().read_to_string(&mut told).unwrap();
-        panic!("the gateway did not start: {told}");
-    }
-    Served { child, ready: serde_json::from_str(&line).unwrap() }
+    assert!(!line.is_empty(), "the gateway did not start: {}", log.join().unwrap());
+    Served { child, log: Some(log), ready: serde_json::from_str(&line).unwrap() }
 }
 
 /// A gateway that serves; it ends with this.
 pub(crate) struct Served {
     child: Child,
+    log: Option<JoinHandle<String>>,
     /// The line that it printed.
     pub(crate) ready: Value,
 }
@@ -134,11 +141,46 @@ impl Served {
         url.authority().unwrap().to_string()
     }
 
+    /// The id of its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The most memory that it had resident so far, in bytes.
+    pub(crate) fn resident_peak(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
+    }
+
     /// SIGTERM; gives the exit code.
-    pub(crate) fn stop(mut self) -> Option<i32> {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-        self.child.wait().unwrap().code()
+    pub(crate) fn stop(self) -> Option<i32> {
+        self.terminate();
+        self.ended().0
+    }
+
+    /// SIGTERM, without waiting.
+    pub(crate) fn terminate(&self) {
+        assert!(Command::new("kill").args(["-TERM", &self.pid().to_string()]).status().unwrap().success());
+    }
+
+    /// Waits for its end; gives the exit code and what it has logged.
+    pub(crate) fn ended(mut self) -> (Option<i32>, String) {
+        let code = self.child.wait().unwrap().code();
+        (code, self.log.take().unwrap().join().unwrap())
+    }
+
+    /// What the admin port answers: status, media type, body.
+    pub(crate) async fn admin(&self, path: &str, accept: &str) -> Option<(StatusCode, String, String)> {
+        let stream = TcpStream::connect(self.address("admin")).await.ok()?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.ok()?;
+        tokio::spawn(connection);
+        let request = Request::get(path).header("host", "localhost").header("accept", accept);
+        let response = sender.send_request(request.body(Full::<Bytes>::default()).unwrap()).await.ok()?;
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await.ok()?.to_bytes();
+        let media_type = parts.headers["content-type"].to_str().unwrap().to_owned();
+        Some((parts.status, media_type, String::from_utf8(body.to_vec()).unwrap()))
     }
 }
 

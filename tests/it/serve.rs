@@ -125,7 +125,10 @@ async fn who_sends_too_slowly_gets_408() {
     // The server closes the connection after it, without waiting for the rest.
     let read = tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut answer)).await;
     assert!(read.is_ok());
-    assert!(answer.starts_with(b"HTTP/1.1 408"), "{}", String::from_utf8_lossy(&answer));
+    let answer = String::from_utf8(answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+    let outcome: Value = serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();
+    assert_eq!((&outcome["resourceType"], &*first_issue(&outcome).0), (&json!("OperationOutcome"), "http.slow"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -238,7 +238,7 @@ impl Play<'_, '_> {
                 write(&self.house.dir.join(file), &event.bytes)?;
                 self.events.push(event);
             }
-            let scrape = self.observer.scrape();
+            let scrape = self.observer.scrape(true);
             let routed: u64 = OUTCOMES.iter().map(|outcome| decisions(&scrape, Some("route"), outcome)).sum();
             let cancelled = decisions(&scrape, Some("recheck"), "deny");
             let missing =
@@ -433,7 +433,7 @@ impl Play<'_, '_> {
             .told
             .iter()
             .fold((0, 0), |(accepted, refused), (_, told)| (accepted + told.accepted, refused + told.refused));
-        let scrape = self.observer.scrape();
+        let scrape = self.observer.scrape(true);
         let (permitted, denied) = (decisions(&scrape, None, "permit"), decisions(&scrape, None, "deny"));
         let events = self.events.len() as u64;
         self.say(&format!(
