@@ -71,8 +71,8 @@ mod tests {
         let window = Window::new(100 << 10);
         let small = window.enter(10 << 10).await.unwrap();
         assert_eq!(small.bytes(), 18 << 10);
-        let second = window.enter(66 << 10).await.unwrap();
-        assert!(waits(window.enter(0)).await, "8 KiB are left");
+        let second = window.enter(67 << 10).await.unwrap();
+        assert!(waits(window.enter(0)).await, "7 KiB are left");
         assert!(waits(window.enter(usize::MAX)).await);
         drop((small, second));
         let large = window.enter(usize::MAX).await.unwrap();
