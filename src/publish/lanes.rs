@@ -19,12 +19,13 @@ use futures_util::stream::FuturesUnordered;
 
 use super::message::message;
 use super::recheck::{Basis, Denial, Recheck};
-use super::rows::{commit, read, scan, without};
+use super::rows::{commit, count, read, scan, without};
 use crate::anchor::{AnchorReceipt, LeafProof, Log};
 use crate::broker::{Broker, PublishError, State};
 use crate::config::{Subscriber, Wait};
 use crate::consent::door::Door;
 use crate::error::{Error, Result};
+use crate::ingest::window::Window;
 use crate::observe::Published;
 use crate::record::Recorder;
 use crate::route::outbox::{self, Place, Waiting};
@@ -42,6 +43,13 @@ const LOOK_MAX: Duration = Duration::from_secs(1);
 
 /// The longest pause of a lane.
 const REST_MAX: Duration = Duration::from_secs(30);
+
+/// A row up to this length is small, so that several are read at a time.
+const ROW_BYTES_SMALL: usize = 8 << 10;
+
+/// Bytes of the events that are in flight at a time. Each is held several times over while it is opened, decided on again
+/// and sent.
+const IN_FLIGHT_BYTES: usize = 2 << 20;
 
 /// What publishing needs.
 #[derive(Clone)]
@@ -125,6 +133,7 @@ impl Publisher {
             let first = scan(recorder, Table::Outbox, KeyRange::all(), 1).await?;
             return Ok(Progress { waiting: first.len(), ..progress });
         }
+        let room = Window::new(IN_FLIGHT_BYTES);
         let mut running = FuturesUnordered::new();
         // Lanes under way; lanes that are done with for this pass; and how many rows stay in each lane.
         let (mut busy, mut held, mut waiting) = (HashSet::new(), HashSet::new(), HashMap::new());
@@ -137,7 +146,7 @@ impl Publisher {
                     Ok(Some(lane)) => {
                         walk = Some(outbox::behind(&lane));
                         if !held.contains(&lane) && busy.insert(lane.clone()) {
-                            running.push(self.lane(lane, recorder, door));
+                            running.push(self.lane(lane, recorder, door, &room));
                         }
                     }
                     Err(error) => failed = Some(error),
@@ -194,32 +203,40 @@ impl Publisher {
     }
 
     /// The rows of one lane in order, until one has to stay.
-    async fn lane(&self, lane: Bytes, recorder: &Recorder, door: &Door) -> Result<Went> {
+    async fn lane(&self, lane: Bytes, recorder: &Recorder, door: &Door, room: &Window) -> Result<Went> {
         let mut went = Went { lane, progress: Progress::default(), again: false, held: false, down: false };
         if self.resting.rests(&went.lane) {
             (went.progress.waiting, went.held) = (1, true);
             return Ok(went);
         }
         let parked = self.is_parked(&went.lane, recorder).await?;
-        let mut left = TURN;
+        let (mut left, mut most) = (TURN, 1);
         loop {
-            let rows = scan(recorder, Table::Outbox, KeyRange::prefix(went.lane.clone()), ROWS_MAX).await?;
+            let rows = scan(recorder, Table::Outbox, KeyRange::prefix(went.lane.clone()), most).await?;
+            let stand = if rows.len() < most {
+                rows.len()
+            } else {
+                count(recorder, Table::Outbox, KeyRange::prefix(went.lane.clone()), ROWS_MAX).await?.max(rows.len())
+            };
+            // Of large ones each lane holds one at a time.
+            most = if rows.iter().all(|row| row.value.len() <= ROW_BYTES_SMALL) { ROWS_MAX } else { 1 };
             if parked {
-                (went.progress.waiting, went.held) = (rows.len(), true);
+                (went.progress.waiting, went.held) = (stand, true);
                 return Ok(went);
             }
             if rows.is_empty() {
                 return Ok(went);
             }
-            let more = rows.len();
             for (at, row) in rows.into_iter().enumerate() {
                 if left == 0 {
                     went.again = true;
                     return Ok(went);
                 }
                 left -= 1;
+                let entered = room.enter(row.value.len()).await?;
                 let (end, several) = self.row(row, recorder, door).await?;
-                went.progress.waiting = more - at;
+                drop(entered);
+                went.progress.waiting = stand.saturating_sub(at);
                 match end {
                     End::Sent => went.progress.sent += 1,
                     End::Cancelled => went.progress.cancelled += 1,

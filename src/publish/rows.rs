@@ -20,6 +20,11 @@ pub(super) async fn scan(recorder: &Recorder, table: Table, range: KeyRange, lim
     recorder.store().scan(table, range, limit, Direction::Up).await.map_err(|error| outage(&error))
 }
 
+/// How many rows a range has; more than `limit` count as that many.
+pub(super) async fn count(recorder: &Recorder, table: Table, range: KeyRange, limit: usize) -> Result<usize> {
+    Ok(recorder.store().keys(table, range, limit).await.map_err(|error| outage(&error))?.len())
+}
+
 /// One row.
 pub(super) async fn read(recorder: &Recorder, table: Table, key: &Bytes) -> Result<Option<Row>> {
     let value = recorder.store().read(table, key).await.map_err(|error| outage(&error))?;

@@ -57,7 +57,7 @@ const RATE_MIN: u64 = 512;
 const HEADER_BYTES_MAX: usize = 64 * 1024;
 
 /// Bytes of the entries of all streams that are worked on at a time; each is held several times over on its way.
-const ENTRIES_BYTES: usize = 4 << 20;
+const ENTRIES_BYTES: usize = 3 << 20;
 
 /// A gateway that serves.
 pub struct Server {

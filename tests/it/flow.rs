@@ -261,7 +261,7 @@ async fn a_queue_at_its_limit_slows_down_and_loses_nothing() {
     let deadline = Instant::now() + Duration::from_mins(1);
     loop {
         let (_, metrics) = admin(&served, "GET", "/metrics", "").await;
-        let nacks = metrics.as_str().unwrap().lines().find(|it| it.contains("publish_attempts_total{result=\"Nack\"}"));
+        let nacks = metrics.as_str().unwrap().lines().find(|it| it.contains("publish_total{result=\"nack\"}"));
         if nacks.is_some_and(|line| !line.ends_with(" 0")) {
             break;
         }
