@@ -111,11 +111,24 @@ async fn an_event_goes_over_tls_with_its_trace_and_verifies_offline() {
     let hospital = house.client(Some("tls/hospital"));
     put(&hospital, &served, &patient("p"), &[]).await;
     put(&hospital, &served, &observation("o", &["p"]), &[("traceparent", TRACE)]).await;
-    let (_connection, channel) = channel(rabbit).await;
     let deadline = Instant::now() + Duration::from_mins(1);
+    // The queue is there once the gateway has declared it, and to ask for one that is not ends the channel.
+    loop {
+        let (_, metrics) = admin(&served, "GET", "/metrics", "").await;
+        if metrics
+            .as_str()
+            .unwrap()
+            .lines()
+            .any(|it| it.contains("publish_total{result=\"ack\"}") && !it.ends_with(" 0"))
+        {
+            break;
+        }
+        assert!(Instant::now() < deadline, "nothing was published");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let (_connection, channel) = channel(rabbit).await;
     let got = loop {
         assert!(Instant::now() < deadline, "no event came");
-        // The queue is there once the gateway has declared it.
         match channel.basic_get(ShortString::from("flow-tls.insurer"), BasicGetOptions::default()).await {
             Ok(Some(got)) => break got,
             Ok(None) => tokio::time::sleep(Duration::from_millis(50)).await,
