@@ -19,7 +19,7 @@ fn each<F: Future<Output = ()>>(test: impl Fn(Arc<World>, Arc<dyn Ledger>) -> F)
         let world = Arc::new(World::new());
         let ledger: Arc<dyn Ledger> = Arc::new(world.create(&folder.path()));
         accept(ledger.as_ref(), &world.members()).await;
-        let done = tokio::time::timeout(Duration::from_secs(300), test(world, ledger)).await;
+        let done = tokio::time::timeout(Duration::from_mins(5), test(world, ledger)).await;
         done.expect("a ledger answers, and its watch moves on");
     });
 }
