@@ -17,7 +17,7 @@ use super::{AnchorReceipt, Anchored, Log, OpenError, rows};
 use crate::error::{Error, Peer, Result};
 use crate::ledger::{Anchor, Finality, Ledger, LedgerError, Operation, Outcome, Rejection};
 use crate::observe::Stage;
-use crate::record::{outage, uncommitted};
+use crate::record::uncommitted;
 use crate::store::{Batch, Direction, KeyRange, Store, StoreError, Table};
 
 /// The beat that was begun last.
@@ -64,7 +64,7 @@ impl Log {
     }
 
     async fn beat(&self, ledger: &dyn Ledger) -> Result<Arc<Anchored>> {
-        let row = self.store.read(Table::Meta, BEAT).await.map_err(|error| outage(&error))?;
+        let row = self.store.read(Table::Meta, BEAT).await?;
         let last = row.as_deref().map(Beat::read).transpose()?.unwrap_or_default();
         let (beat, sent_before) = if last.open {
             (last, true)

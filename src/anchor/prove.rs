@@ -12,7 +12,6 @@ use sluice_merkle::tree;
 
 use super::{Head, Log, rows};
 use crate::error::{Error, Result};
-use crate::record::outage;
 use crate::store::{Direction, KeyRange, Table};
 
 /// That a leaf stands in the log.
@@ -58,7 +57,7 @@ impl Log {
         if size >= head.size {
             return Ok((size == head.size).then(|| Arc::clone(&head.checkpoint)));
         }
-        let row = self.store.read(Table::Checkpoint, &rows::number(size)).await.map_err(|error| outage(&error))?;
+        let row = self.store.read(Table::Checkpoint, &rows::number(size)).await?;
         let text = row.map(|row| String::from_utf8(row.to_vec())).transpose();
         Ok(text.map_err(|_| broken())?.map(Arc::from))
     }
@@ -69,7 +68,7 @@ impl Log {
     /// As [`Log::proof`].
     pub async fn index(&self, commitment: &[u8; 32]) -> Result<Option<u64>> {
         let size = self.head().size;
-        let row = self.store.read(Table::LeafIndex, commitment).await.map_err(|error| outage(&error))?;
+        let row = self.store.read(Table::LeafIndex, commitment).await?;
         let index = row.map(|row| rows::read_number(&row).ok_or_else(broken)).transpose()?;
         Ok(index.filter(|index| *index < size))
     }
@@ -83,7 +82,7 @@ impl Log {
             return Ok(None);
         }
         let proof = |read: rows::Read<'_>| tree::consistency_proof(old, new, &Tiles::new(new, read));
-        let proof = rows::with_tiles(&*self.store, proof).await.map_err(|error| outage(&error))?;
+        let proof = rows::with_tiles(&*self.store, proof).await?;
         proof.map(Some).map_err(|_| broken())
     }
 
@@ -98,7 +97,7 @@ impl Log {
             return Ok(None);
         }
         if let Resource::Hashes { .. } = path.resource() {
-            let tile = rows::read_tile(&*self.store, path).await.map_err(|error| outage(&error))?;
+            let tile = rows::read_tile(&*self.store, path).await?;
             return tile.map(Some).ok_or_else(broken);
         }
         let width = usize::from(path.width());
@@ -106,7 +105,7 @@ impl Log {
             from: std::ops::Bound::Included(rows::leaf(path.index() * u64::from(rows::WIDTH))),
             ..KeyRange::all()
         };
-        let leaves = self.store.scan(Table::Leaf, range, width, Direction::Up).await.map_err(|error| outage(&error))?;
+        let leaves = self.store.scan(Table::Leaf, range, width, Direction::Up).await?;
         if leaves.len() != width {
             return Err(broken());
         }
@@ -118,7 +117,7 @@ impl Log {
         let size = head.size;
         let Some(index) = self.index(commitment).await?.filter(|index| *index < size) else { return Ok(None) };
         let proof = |read: rows::Read<'_>| tree::inclusion_proof(index, size, &Tiles::new(size, read));
-        let proof = rows::with_tiles(&*self.store, proof).await.map_err(|error| outage(&error))?;
+        let proof = rows::with_tiles(&*self.store, proof).await?;
         let inclusion = proof.map_err(|_| broken())?;
         Ok(Some(LeafProof { index, inclusion, size, checkpoint: Arc::clone(&head.checkpoint) }))
     }

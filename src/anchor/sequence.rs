@@ -15,7 +15,7 @@ use super::{HEAD, Head, Log, State, load, rows, sign};
 use crate::error::{Error, Peer, Result};
 use crate::observe::Stage;
 use crate::record::leaf::{LEAF_BYTES, SCHEME, leaf_bytes, random};
-use crate::record::{outage, uncommitted};
+use crate::record::uncommitted;
 use crate::store::{Batch, CommitError, Direction, KeyRange, Row, Table};
 
 /// A batch takes no further row once it holds this many leaves, dummies apart: less than that means that none waits.
@@ -36,7 +36,7 @@ impl Log {
         let from =
             KeyRange { from: Bound::Included(self.waiting.from().to_be_bytes().to_vec().into()), ..KeyRange::all() };
         let waiting = self.store.scan(Table::LeafPending, from, LEAVES_MAX, Direction::Up);
-        let mut waiting = waiting.await.map_err(|error| outage(&error))?;
+        let mut waiting = waiting.await?;
         let mut leaves = 0;
         let within = waiting.iter().take_while(|row| {
             let takes = leaves < LEAVES_MAX;

@@ -19,6 +19,7 @@ use tokio::task::JoinHandle;
 
 use self::writer::{Command, Writer};
 use super::{Broker, Message, PublishError, State};
+use crate::error::{Error, Peer};
 use crate::store::keystore::SubjectKey;
 use crate::store::vault::place;
 use crate::store::vault::{Vault, VaultError};
@@ -85,6 +86,21 @@ pub enum ReadError {
     /// The store could not be read.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// For a reader inside the gateway, whose cursors are the feed's own.
+impl From<ReadError> for Error {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Store(error) => error.into(),
+            ReadError::Sealed => {
+                Self::outage(Peer::Store, Duration::from_secs(5), "an entry of the feed can't be opened for now")
+            }
+            ReadError::Damaged | ReadError::Gone { .. } | ReadError::Ahead => {
+                Self::defect("the feed is not what was written")
+            }
+        }
+    }
 }
 
 /// The embedded broker.

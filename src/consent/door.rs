@@ -24,7 +24,6 @@ use super::decide::{
     Ask, Combine, Decision, Implicit, Obligation, Outcome, PolicySet, Request, Settings, decide_subject, rule,
 };
 use super::facets::{self, Facets, Surroundings};
-use super::follow::now_micros;
 use super::identify::Pseudonyms;
 use super::labels::Labeler;
 use super::mirror::{Mirror, Record, State, View};
@@ -35,7 +34,7 @@ use super::unfiled::Unfiled;
 use crate::config::{self, ConsentMode};
 use crate::ingest::unit::Caller;
 use crate::keys::Keys;
-use crate::observe::{self, Observer};
+use crate::observe::{self, Observer, now_micros};
 use crate::store::Store;
 use crate::store::vault::Vault;
 

@@ -11,12 +11,11 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use time::OffsetDateTime;
 
 use super::mirror::{Mirror, Record};
 use super::pseudonym::Pseudonym;
 use crate::ledger::{Change, Cursor, FinalityModel, Ledger, LedgerError, Operation};
-use crate::observe::{Condition, Observer};
+use crate::observe::{Condition, Observer, now_micros};
 
 /// The pause before a watch that ended is begun again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -121,9 +120,4 @@ impl Follower {
         };
         self.observer.set(Condition::Mirror, state);
     }
-}
-
-/// The gateway's clock, in microseconds since 1970.
-pub(super) fn now_micros() -> i64 {
-    i64::try_from(OffsetDateTime::now_utc().unix_timestamp_nanos() / 1000).unwrap_or(i64::MAX)
 }

@@ -15,8 +15,8 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 use sluice_fhir::outcome::Severity;
-use time::OffsetDateTime;
 
+use super::clock::now_micros;
 use crate::error::{Error, Kind, Peer, Refusal};
 
 /// Times from 100 µs to about 26 s, by factors of 4.
@@ -414,10 +414,6 @@ pub(super) fn as_prometheus(open_metrics: &str) -> String {
 
 fn own((name, kind): (&str, &str)) -> (String, String) {
     (name.to_owned(), kind.to_owned())
-}
-
-fn now_micros() -> i64 {
-    i64::try_from(OffsetDateTime::now_utc().unix_timestamp_nanos() / 1000).unwrap_or(i64::MAX)
 }
 
 fn reason(refusal: Refusal) -> &'static str {

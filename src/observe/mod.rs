@@ -3,11 +3,13 @@
 //! Takes: what the stages count and how the adapters are. Gives: `/metrics`, the probes, JSON logs. Never: a label, a
 //! log line or a span with a value of a health record, or with an unbounded set of values.
 
+mod clock;
 mod health;
 mod logs;
 mod metrics;
 mod watch;
 
+pub use clock::now_micros;
 pub use health::Condition;
 pub use logs::start as start_logs;
 pub use metrics::{Decision, Door, Metrics, Outcome, Published, Stage};

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use crate::broker::feed::{Body, Entry, Feed, ReadError};
+use crate::broker::feed::{Body, Entry, Feed};
 use crate::config::Subscriber;
 use crate::consent::door::Door;
 use crate::consent::pseudonym::Pseudonym;
@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::observe;
 use crate::record::leaf::Record;
 use crate::record::version::ResourceKey;
-use crate::record::{Recorder, instant, outage, uncommitted};
+use crate::record::{Recorder, instant, uncommitted};
 use crate::route::decide;
 use crate::route::outbox::{Hash32, Waiting};
 use crate::store::Batch;
@@ -165,26 +165,12 @@ pub async fn shown(
         Recheck::Holds => Ok(Shown::Event(bytes)),
         Recheck::Waits => Ok(Shown::Waits),
         Recheck::Fails(denial) => {
-            let withdrawal = feed.withdrawal(&subscriber.id, entry.cursor).await.map_err(|error| unread(&error))?;
+            let withdrawal = feed.withdrawal(&subscriber.id, entry.cursor).await?;
             // Without one somebody else was faster.
             if let Some(batch) = withdrawal {
                 basis.cancel(batch, &subscriber.id, denial, recorder).await?;
             }
             Ok(Shown::Withdrawn)
-        }
-    }
-}
-
-/// Why the feed could not be read, where that is not the reader's.
-pub fn unread(error: &ReadError) -> Error {
-    match error {
-        ReadError::Store(error) => outage(error),
-        ReadError::Sealed => {
-            let wait = std::time::Duration::from_secs(5);
-            Error::outage(crate::error::Peer::Store, wait, "an entry of the feed can't be opened for now")
-        }
-        ReadError::Damaged | ReadError::Gone { .. } | ReadError::Ahead => {
-            Error::defect("the feed is not what was written")
         }
     }
 }

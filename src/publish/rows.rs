@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 
-use crate::error::Result;
-use crate::record::{Recorder, outage, uncommitted};
+use crate::error::{Error, Result};
+use crate::record::{Recorder, uncommitted};
 use crate::route::outbox;
 use crate::store::{Batch, Direction, KeyRange, Row, Table};
 
@@ -17,17 +17,17 @@ pub(super) fn without(row: &Row, others: &[Bytes]) -> Batch {
 
 /// The first rows of a range.
 pub(super) async fn scan(recorder: &Recorder, table: Table, range: KeyRange, limit: usize) -> Result<Vec<Row>> {
-    recorder.store().scan(table, range, limit, Direction::Up).await.map_err(|error| outage(&error))
+    recorder.store().scan(table, range, limit, Direction::Up).await.map_err(Error::from)
 }
 
 /// How many rows a range has; more than `limit` count as that many.
 pub(super) async fn count(recorder: &Recorder, table: Table, range: KeyRange, limit: usize) -> Result<usize> {
-    Ok(recorder.store().keys(table, range, limit).await.map_err(|error| outage(&error))?.len())
+    Ok(recorder.store().keys(table, range, limit).await?.len())
 }
 
 /// One row.
 pub(super) async fn read(recorder: &Recorder, table: Table, key: &Bytes) -> Result<Option<Row>> {
-    let value = recorder.store().read(table, key).await.map_err(|error| outage(&error))?;
+    let value = recorder.store().read(table, key).await?;
     Ok(value.map(|value| Row { table, key: key.clone(), value }))
 }
 

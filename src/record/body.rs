@@ -17,10 +17,10 @@ use bytes::Bytes;
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 
+use super::ids;
 use super::leaf::{Opening, SubjectOpening, unhex};
 use super::location::Location;
 use super::version::{About, Version};
-use super::{ids, sealed};
 use crate::consent::pseudonym::Pseudonym;
 use crate::error::{Error, Result};
 use crate::store::keystore::SubjectKey;
@@ -112,8 +112,8 @@ impl Bodies {
 impl Group {
     fn seal(&mut self, operation: [u8; 16], sealers: &mut Sealers<'_>, batch: &mut Batch) -> Result<()> {
         let key = Location::new(operation, self.row, 0).key();
-        let sealer = sealers.of(&self.subjects).map_err(|error| sealed(&error))?;
-        let value = sealer.seal(&place(Table::Body, &key), &self.plain).map_err(|error| sealed(&error))?;
+        let sealer = sealers.of(&self.subjects)?;
+        let value = sealer.seal(&place(Table::Body, &key), &self.plain)?;
         self.held = 0;
         batch.add_put(Table::Body, key, value);
         Ok(())

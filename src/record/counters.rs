@@ -12,7 +12,6 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use tokio::sync::{Mutex, MutexGuard};
 
-use super::outage;
 use crate::consent::pseudonym::Pseudonym;
 use crate::error::Result;
 use crate::store::{Batch, Store, Table};
@@ -44,7 +43,7 @@ impl Counters {
         let missing: Vec<Pseudonym> = subjects.iter().filter(|it| !counts.contains_key(it)).copied().collect();
         if !missing.is_empty() {
             let keys = missing.iter().map(|it| (Table::Subject, key(it))).collect();
-            let rows = store.read_many(keys).await.map_err(|error| outage(&error))?;
+            let rows = store.read_many(keys).await?;
             for (subject, row) in missing.into_iter().zip(rows) {
                 let count = row.and_then(|row| <[u8; 8]>::try_from(&row[..]).ok()).map(u64::from_be_bytes);
                 counts.insert(subject, count);

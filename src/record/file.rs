@@ -18,7 +18,7 @@ use bytes::Bytes;
 use super::reading::Reading;
 use super::version::ResourceKey;
 use super::work::{Kind, Piece, Work};
-use super::{Recorded, Recorder, outage, parse, uncommitted};
+use super::{Recorded, Recorder, parse, uncommitted};
 use crate::consent::door::Door;
 use crate::consent::mirror;
 use crate::consent::openings::Openings;
@@ -89,7 +89,7 @@ impl Filer {
         let rows =
             recorder.store.scan(Table::Work, KeyRange::prefix([Kind::File as u8].to_vec()), limit, Direction::Up);
         let mut progress = Progress::default();
-        for row in rows.await.map_err(|error| outage(&error))? {
+        for row in rows.await? {
             let filing = recorder.filing(row.key, row.value).await?;
             match self.piece(&filing, recorder, door).await {
                 Ok(()) => progress.done += 1,
@@ -203,7 +203,7 @@ impl Recorder {
         let mut range = KeyRange::prefix([Kind::File as u8].to_vec());
         loop {
             let rows = self.store.scan(Table::Work, range.clone(), PAGE, Direction::Up);
-            let rows = rows.await.map_err(|error| outage(&error))?;
+            let rows = rows.await?;
             let Some(last) = rows.last().map(|row| row.key.clone()) else { return Ok(()) };
             for row in rows {
                 let filing = self.filing(row.key, row.value).await?;
@@ -239,7 +239,7 @@ impl Recorder {
         let mut range = KeyRange::prefix(subject.0.to_vec());
         loop {
             let rows = self.store.scan(Table::SubjectResource, range.clone(), PAGE, Direction::Up);
-            let rows = rows.await.map_err(|error| outage(&error))?;
+            let rows = rows.await?;
             let Some(last) = rows.last().map(|row| row.key.clone()) else { return Ok(policies) };
             for row in rows {
                 let key = row.key.last_chunk::<32>().copied().map(ResourceKey);

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
 
-use super::{Answer, Recorder, ids, outage, sealed};
+use super::{Answer, Recorder, ids};
 use crate::consent::pseudonym::Pseudonym;
 use crate::error::{Error, Refusal, Result};
 use crate::ingest::unit::Interaction;
@@ -45,7 +45,7 @@ impl Recorder {
     /// The row, and the answer in it.
     pub(super) async fn look_up(&self, unit: &Normalized) -> Result<LookUp> {
         let Some(key) = self.key(unit) else { return Ok(LookUp::default()) };
-        let row = self.store.read(Table::Idempotency, &key).await.map_err(|error| outage(&error))?;
+        let row = self.store.read(Table::Idempotency, &key).await?;
         let first = self.answer_in(unit, &key, row.as_ref())?;
         Ok(LookUp { first, row: Some((key, row)) })
     }
@@ -62,7 +62,7 @@ impl Recorder {
             Ok(plain) => serde_json::from_slice(&plain).map(Some).map_err(|_| broken()),
             // Its subjects were erased, and the answer with them: the unit counts as new.
             Err(VaultError::Erased) => Ok(None),
-            Err(error) => Err(sealed(&error)),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -79,8 +79,8 @@ impl Recorder {
         let plain = serde_json::to_vec(answer).map_err(|_| Error::defect("an answer can't be written"))?;
         let mut value = micros(OffsetDateTime::now_utc()).to_be_bytes().to_vec();
         value.extend_from_slice(&self.fingerprint(unit));
-        let sealer = sealers.of(&ids(subjects)).map_err(|error| sealed(&error))?;
-        value.extend(sealer.seal(&place(Table::Idempotency, &key), &plain).map_err(|error| sealed(&error))?);
+        let sealer = sealers.of(&ids(subjects))?;
+        value.extend(sealer.seal(&place(Table::Idempotency, &key), &plain)?);
         Ok(Batch::new().expect_read(Table::Idempotency, key.clone(), row).put(Table::Idempotency, key, value))
     }
 

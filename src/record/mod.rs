@@ -52,8 +52,8 @@ use crate::forward::Answered;
 use crate::ingest::unit::{Context, Prefer, Shape};
 use crate::keys::Keys;
 use crate::normalize::Resource;
-use crate::store::vault::{Sealers, Vault, VaultError, place};
-use crate::store::{Batch, CommitError, Store, StoreError, Table};
+use crate::store::vault::{Sealers, Vault, place};
+use crate::store::{Batch, CommitError, Store, Table};
 
 /// How often a unit is planned again when what it was planned on has moved.
 const ATTEMPTS_MAX: usize = 16;
@@ -218,7 +218,7 @@ impl Recorder {
         let context = denied.checked().normalized().context();
         let recorded_at = instant(OffsetDateTime::now_utc());
         let everyone: Vec<Pseudonym> = denied.basis().iter().map(|basis| basis.subject).collect();
-        self.vault.prepare(ids(&everyone)).await.map_err(|error| sealed(&error))?;
+        self.vault.prepare(ids(&everyone)).await?;
         let mut numbering = self.counters.number(&everyone, &*self.store).await?;
         let mut batch = Batch::new();
         for basis in denied.basis() {
@@ -270,7 +270,7 @@ impl Recorder {
         let everyone = everyone(permitted);
         // New keys are durable when this returns, and before anything is sealed with them. A crash right here leaves
         // keys that nothing is sealed with: harmless.
-        self.vault.prepare(ids(&everyone)).await.map_err(|error| sealed(&error))?;
+        self.vault.prepare(ids(&everyone)).await?;
 
         let representation = context.prefer == Prefer::Representation;
         let mut drafts = Vec::with_capacity(planned.len());
@@ -559,8 +559,8 @@ impl Recorder {
 fn opening(batch: &mut Batch, leaf: &leaf::Leaf, subjects: &[Pseudonym], sealers: &mut Sealers<'_>) -> Result<()> {
     let plain = serde_json::to_vec(&leaf.opening).map_err(|_| Error::defect("an opening can't be written"))?;
     let aad = place(Table::Opening, &leaf.commitment);
-    let sealer = sealers.of(&ids(subjects)).map_err(|error| sealed(&error))?;
-    let opening = sealer.seal(&aad, &plain).map_err(|error| sealed(&error))?;
+    let sealer = sealers.of(&ids(subjects))?;
+    let opening = sealer.seal(&aad, &plain)?;
     batch.add_put(Table::Opening, leaf.commitment.to_vec(), opening);
     Ok(())
 }
@@ -651,10 +651,6 @@ pub fn instant(at: OffsetDateTime) -> String {
     )
 }
 
-pub(crate) fn outage(error: &StoreError) -> Error {
-    Error::outage(Peer::Store, Duration::from_secs(1), format!("read: {error}"))
-}
-
 pub(crate) fn uncommitted(error: &CommitError) -> Error {
     match error {
         CommitError::TooLarge => {
@@ -663,8 +659,4 @@ pub(crate) fn uncommitted(error: &CommitError) -> Error {
         }
         error => Error::outage(Peer::Store, Duration::from_secs(5), format!("commit: {error}")),
     }
-}
-
-pub(crate) fn sealed(error: &VaultError) -> Error {
-    Error::outage(Peer::Store, Duration::from_secs(5), format!("vault: {error}"))
 }

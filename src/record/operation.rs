@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::plan::Planned;
 use super::provenance::Authored;
-use super::{Answer, Recorder, outage, sealed};
+use super::{Answer, Recorder};
 use crate::error::{Error, Result};
 use crate::stage::OperationId;
 use crate::store::Table;
@@ -39,12 +39,9 @@ impl Recorder {
     /// # Errors
     /// An outage of the store.
     pub async fn operation(&self, id: OperationId) -> Result<Option<Operation>> {
-        let row = self.store.read(Table::Operation, id.as_bytes()).await.map_err(|error| outage(&error))?;
+        let row = self.store.read(Table::Operation, id.as_bytes()).await?;
         let Some(row) = row else { return Ok(None) };
-        let plain = self
-            .vault
-            .open(&place(Table::Operation, id.to_string().as_bytes()), &row)
-            .map_err(|error| sealed(&error))?;
+        let plain = self.vault.open(&place(Table::Operation, id.to_string().as_bytes()), &row)?;
         let operation = serde_json::from_slice(&plain);
         operation.map(Some).map_err(|_| Error::defect("an operation's row is not what was written"))
     }
@@ -69,8 +66,6 @@ impl Recorder {
         });
         let operation = Operation { sender: sender.to_owned(), stands: stands.chain(added).collect() };
         let plain = serde_json::to_vec(&operation).map_err(|_| Error::defect("a receipt can't be written"))?;
-        self.vault
-            .seal(&[], &place(Table::Operation, answer.operation.as_bytes()), &plain)
-            .map_err(|error| sealed(&error))
+        self.vault.seal(&[], &place(Table::Operation, answer.operation.as_bytes()), &plain).map_err(Error::from)
     }
 }

@@ -14,10 +14,10 @@ use sluice_fhir::outcome::{Issue, IssueType, Severity};
 use sluice_fhir::reference::is_id;
 use sluice_fhir::tree::Node;
 
+use super::Recorder;
 use super::location::Head;
 use super::search::{Criteria, Found};
 use super::version::ResourceKey;
-use super::{Recorder, outage};
 use crate::error::{Error, Refusal, Result};
 use crate::forward::Located;
 use crate::ingest::neighbours::Neighbours;
@@ -62,7 +62,7 @@ pub(super) async fn unit(unit: &Normalized, upstream: Option<&[Located]>, record
         planned.push(identify(resource, located, unit.neighbours(), recorder).await?);
     }
     let keys = planned.iter().filter(|it| !it.fresh).map(|it| (Table::Resource, it.key.head())).collect();
-    let mut heads = recorder.store.read_many(keys).await.map_err(|error| outage(&error))?.into_iter();
+    let mut heads = recorder.store.read_many(keys).await?.into_iter();
     let mut seen = HashSet::with_capacity(planned.len());
     for (plan, resource) in planned.iter_mut().zip(unit.resources()) {
         let head = if plan.fresh { None } else { heads.next().flatten() };

@@ -5,10 +5,10 @@
 
 use bytes::Bytes;
 
+use super::Recorder;
 use super::body;
 use super::location::{Head, Location, location_of};
 use super::version::{ResourceKey, Version};
-use super::{Recorder, outage, sealed};
 use crate::error::{Error, Result};
 use crate::store::Table;
 use crate::store::vault::{VaultError, place};
@@ -38,7 +38,7 @@ impl<'a> Reading<'a> {
         }
         // Whoever moved the head has written this row in the same commit.
         let row = self.recorder.store.read(Table::Version, &key.version(number)).await;
-        let Some(row) = row.map_err(|error| outage(&error))? else { return Ok(None) };
+        let Some(row) = row? else { return Ok(None) };
         self.at(key, number, location_of(&row)?).await
     }
 
@@ -52,7 +52,7 @@ impl<'a> Reading<'a> {
     }
 
     async fn head(&self, key: &ResourceKey) -> Result<Option<Head>> {
-        let head = self.recorder.store.read(Table::Resource, &key.head()).await.map_err(|error| outage(&error))?;
+        let head = self.recorder.store.read(Table::Resource, &key.head()).await?;
         head.as_deref().map(Head::decode).transpose()
     }
 
@@ -73,12 +73,12 @@ impl<'a> Reading<'a> {
         {
             return Ok(plain.clone());
         }
-        let row = self.recorder.store.read(Table::Body, &key).await.map_err(|error| outage(&error))?;
+        let row = self.recorder.store.read(Table::Body, &key).await?;
         let row = row.ok_or_else(|| Error::defect("a version's body is not where it lies"))?;
         let plain = match self.recorder.vault.open(&place(Table::Body, &key), &row) {
             Ok(plain) => Some(Bytes::from(plain)),
             Err(VaultError::Erased) => None,
-            Err(error) => return Err(sealed(&error)),
+            Err(error) => return Err(error.into()),
         };
         self.row = Some((key, plain.clone()));
         Ok(plain)

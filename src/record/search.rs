@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use sluice_fhir::tree::Node;
 
-use super::{Recorder, outage};
+use super::Recorder;
 use crate::error::{Error, Result};
 use crate::keys::{HmacKey, Keys};
 use crate::normalize::percent_decoded;
@@ -60,11 +60,11 @@ impl Recorder {
 
     /// Reads a row of the index.
     pub(super) async fn index_row(&self, key: Bytes) -> Result<Found> {
-        let row = self.store.read(Table::Index, &key).await.map_err(|error| outage(&error))?;
+        let row = self.store.read(Table::Index, &key).await?;
         let ids = match &row {
             None => Vec::new(),
             Some(row) => {
-                let plain = self.vault.open(&place(Table::Index, &key), row).map_err(|error| super::sealed(&error))?;
+                let plain = self.vault.open(&place(Table::Index, &key), row)?;
                 serde_json::from_slice(&plain).map_err(|_| Error::defect("an index row is not what was written"))?
             }
         };
@@ -74,7 +74,7 @@ impl Recorder {
     /// The value of a row of the index.
     pub(super) fn index_value(&self, key: &Bytes, ids: &[String]) -> Result<Bytes> {
         let plain = serde_json::to_vec(ids).map_err(|_| Error::defect("an index row can't be written"))?;
-        let sealed = self.vault.seal(&[], &place(Table::Index, key), &plain).map_err(|error| super::sealed(&error))?;
+        let sealed = self.vault.seal(&[], &place(Table::Index, key), &plain)?;
         Ok(sealed.into())
     }
 }

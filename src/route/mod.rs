@@ -29,7 +29,7 @@ use crate::record::leaf::Record;
 use crate::record::reading::Reading;
 use crate::record::version::Version;
 use crate::record::work::{self, Kind, Piece, Shared, Work};
-use crate::record::{Recorder, instant, outage, uncommitted};
+use crate::record::{Recorder, instant, uncommitted};
 use crate::store::{Batch, Direction, KeyRange, Row, Table};
 
 /// Rows of work read at a time.
@@ -82,7 +82,7 @@ impl Router {
         let (mut left, mut seen) = (None, None);
         loop {
             let rows = recorder.store().scan(Table::Work, range.clone(), ROWS_MAX, Direction::Up).await;
-            let mut rows = rows.map_err(|error| outage(&error))?.into_iter().peekable();
+            let mut rows = rows?.into_iter().peekable();
             if rows.peek().is_none() {
                 if let Some(row) = left.or(seen).as_deref().and_then(work::sequence) {
                     recorder.unrouted().done_below(row);

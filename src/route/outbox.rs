@@ -13,7 +13,7 @@ use crate::config::Wait;
 use crate::consent::pseudonym::Pseudonym;
 use crate::error::{Error, Result};
 use crate::keys::{HmacKey, Keys};
-use crate::record::{Recorder, sealed};
+use crate::record::Recorder;
 use crate::store::vault::{VaultError, place};
 use crate::store::{KeyRange, Table};
 
@@ -165,7 +165,7 @@ pub fn seal(recorder: &Recorder, key: &[u8], others: &[Bytes], waiting: &Waiting
     let subjects: Vec<[u8; 32]> = waiting.subjects.iter().map(|it| it.0).collect();
     // The lanes are bound to the event too.
     let place = [&place(Table::Outbox, key), &value[..]].concat();
-    let sealed = recorder.vault().seal(&subjects, &place, &plain).map_err(|error| sealed(&error))?;
+    let sealed = recorder.vault().seal(&subjects, &place, &plain)?;
     value.extend(sealed);
     Ok(value.into())
 }
@@ -180,7 +180,7 @@ pub fn open(recorder: &Recorder, key: &[u8], value: &[u8]) -> Result<Option<Wait
     match recorder.vault().open(&place, sealed_event) {
         Ok(plain) => serde_json::from_slice(&plain).map(Some).map_err(|_| broken()),
         Err(VaultError::Erased) => Ok(None),
-        Err(error) => Err(sealed(&error)),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -300,7 +300,7 @@ impl From<ReadError> for NoPage {
         match error {
             ReadError::Gone { oldest } => Self::Gone(oldest),
             ReadError::Ahead => Self::Error(bad("a cursor that this feed gave")),
-            ReadError::Damaged | ReadError::Sealed | ReadError::Store(_) => Self::Error(recheck::unread(&error)),
+            ReadError::Damaged | ReadError::Sealed | ReadError::Store(_) => Self::Error(error.into()),
         }
     }
 }

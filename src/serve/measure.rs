@@ -12,7 +12,6 @@ use super::settle::{stopped, told};
 use crate::error::Result;
 use crate::gateway::Gateway;
 use crate::observe::Condition;
-use crate::record::outage;
 use crate::route::outbox;
 use crate::store::spool::Spools;
 use crate::store::{Health, KeyRange, Table};
@@ -88,7 +87,7 @@ impl Measure {
         let mut range = KeyRange::all();
         loop {
             let keys = self.gateway.recorder.store().keys(table, range.clone(), KEYS).await;
-            let keys = keys.map_err(|error| outage(&error))?;
+            let keys = keys?;
             let Some(last) = keys.last().cloned() else { return Ok((count, oldest)) };
             count += keys.len();
             oldest = keys.iter().filter_map(|key| outbox::since(key)).chain(oldest).min();

@@ -16,15 +16,16 @@ use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 
 use super::kept::Kept;
-use super::{Leftover, OperationId, Staged, State, carried, now};
+use super::{Leftover, OperationId, Staged, State, carried};
 use crate::consent::door::Permitted;
 use crate::consent::subjects::Subjects;
 use crate::error::{Error, Peer, Refusal, Result};
 use crate::ingest::unit::{Interaction, Prefer, Received, Shape};
 use crate::keys::{HmacKey, Keys};
 use crate::normalize::{Normalized, Resource};
+use crate::observe::now_micros;
 use crate::store::vault::{SUBJECTS_MAX, Vault, VaultError, place};
-use crate::store::{Batch, CommitError, Direction, KeyRange, Store, StoreError, Table};
+use crate::store::{Batch, CommitError, Direction, KeyRange, Store, Table};
 
 /// Rows read at a time.
 const ROWS_MAX: usize = 256;
@@ -118,12 +119,12 @@ impl Desk {
             return Err(too_large());
         }
         // A crash right here leaves keys that nothing is sealed with: harmless.
-        self.vault.prepare(subjects.clone()).await.map_err(|error| sealed(&error))?;
+        self.vault.prepare(subjects.clone()).await?;
         let body_key = key(BODY, operation.as_bytes());
-        let body = self.vault.seal(&subjects, &place(Table::Staged, &body_key), &plain).map_err(|it| sealed(&it))?;
+        let body = self.vault.seal(&subjects, &place(Table::Staged, &body_key), &plain)?;
         let parsed = StateRow {
             state: State::Staged,
-            since: now(),
+            since: now_micros(),
             twin: twin.as_ref().map(|it| HEXLOWER.encode(it)),
             why: None,
         };
@@ -172,7 +173,7 @@ impl Desk {
 
     async fn note(&self, hold: &mut Hold, state: State, why: Option<&str>) -> Result<()> {
         let why = why.map(str::to_owned);
-        let parsed = StateRow { state, since: now(), why, twin: hold.parsed.twin.clone() };
+        let parsed = StateRow { state, since: now_micros(), why, twin: hold.parsed.twin.clone() };
         let row = encode(&parsed)?;
         let key = key(STATE, hold.operation().as_bytes());
         let batch = Batch::new().expect_value(Table::Staged, key.clone(), hold.row.clone());
@@ -218,7 +219,7 @@ impl Desk {
         let (vault, tag) = (Arc::clone(&self.vault), self.tag(operation));
         let destroyed = tokio::task::spawn_blocking(move || vault.destroy(&tag)).await;
         let destroyed = destroyed.map_err(|_| Error::defect("a key's destruction was cut short"))?;
-        destroyed.map(drop).map_err(|error| sealed(&error))
+        destroyed.map(drop).map_err(Error::from)
     }
 
     /// What is known of an operation between stage and record; none for any other.
@@ -310,8 +311,7 @@ impl Desk {
     async fn each(&self, mut go_on: impl FnMut(OperationId, StateRow) -> bool) -> Result<()> {
         let mut range = KeyRange::prefix(vec![STATE]);
         loop {
-            let page = self.store.scan(Table::Staged, range.clone(), ROWS_MAX, Direction::Up).await;
-            let page = page.map_err(|error| unread(&error))?;
+            let page = self.store.scan(Table::Staged, range.clone(), ROWS_MAX, Direction::Up).await?;
             let Some(last) = page.last() else { return Ok(()) };
             range = range.after(last.key.clone());
             for row in page {
@@ -326,7 +326,7 @@ impl Desk {
 
     async fn row(&self, operation: OperationId) -> Result<Option<(Bytes, StateRow)>> {
         let row = self.store.read(Table::Staged, &key(STATE, operation.as_bytes())).await;
-        let Some(row) = row.map_err(|error| unread(&error))? else { return Ok(None) };
+        let Some(row) = row? else { return Ok(None) };
         let parsed = serde_json::from_slice(&row).map_err(|_| broken())?;
         Ok(Some((row, parsed)))
     }
@@ -334,12 +334,12 @@ impl Desk {
     /// What is kept of a unit; none if it was erased.
     async fn kept(&self, operation: OperationId) -> Result<Option<Kept>> {
         let body_key = key(BODY, operation.as_bytes());
-        let body = self.store.read(Table::Staged, &body_key).await.map_err(|error| unread(&error))?;
+        let body = self.store.read(Table::Staged, &body_key).await?;
         let Some(body) = body else { return Ok(None) };
         match self.vault.open(&place(Table::Staged, &body_key), &body) {
             Ok(plain) => Kept::decode(&plain).map(Some),
             Err(VaultError::Erased) => Ok(None),
-            Err(error) => Err(sealed(&error)),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -359,7 +359,7 @@ impl Hold {
     }
 
     pub(super) fn age(&self) -> Duration {
-        Duration::from_micros(u64::try_from(now().saturating_sub(self.parsed.since)).unwrap_or(0))
+        Duration::from_micros(u64::try_from(now_micros().saturating_sub(self.parsed.since)).unwrap_or(0))
     }
 
     /// Adds that the operation is staged no more, if it still is as it was.
@@ -443,14 +443,6 @@ fn broken() -> Error {
     Error::defect("a staged row is not what was written")
 }
 
-fn unread(error: &StoreError) -> Error {
-    Error::outage(Peer::Store, Duration::from_secs(1), format!("read: {error}"))
-}
-
 fn uncommitted(error: &CommitError) -> Error {
     Error::outage(Peer::Store, Duration::from_secs(5), format!("stage: {error}"))
-}
-
-fn sealed(error: &VaultError) -> Error {
-    Error::outage(Peer::Store, Duration::from_secs(5), format!("vault: {error}"))
 }

@@ -16,7 +16,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use sluice_fhir::tree::Node;
-use time::OffsetDateTime;
 
 use self::desk::Hold;
 pub use self::desk::{Busy, Desk, Parked};
@@ -174,9 +173,4 @@ impl Leftover {
 pub fn carried(resource: &Resource) -> Option<String> {
     let id = resource.tree().root().member("id").and_then(Node::as_str)?;
     sluice_fhir::reference::is_id(&id).then(|| id.into_owned())
-}
-
-/// Microseconds since 1970.
-fn now() -> i64 {
-    i64::try_from(OffsetDateTime::now_utc().unix_timestamp_nanos() / 1000).unwrap_or(0)
 }

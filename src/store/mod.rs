@@ -7,9 +7,12 @@
 
 use std::fmt;
 use std::ops::Bound;
+use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::future::BoxFuture;
+
+use crate::error::{Error, Peer};
 
 pub mod embedded;
 pub mod fault;
@@ -340,6 +343,12 @@ pub enum StoreError {
     /// The store is closing.
     #[error("the store is closed")]
     Closed,
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        Self::outage(Peer::Store, Duration::from_secs(1), format!("read: {error}"))
+    }
 }
 
 /// Why a batch was not acknowledged. Unless it says so, nothing of the batch happened nor will.

@@ -19,6 +19,7 @@ use zeroize::Zeroizing;
 
 use super::Table;
 use super::keystore::{Keystore, KeystoreError, SlotId, SubjectKey};
+use crate::error::{Error, Peer};
 use crate::keys::{Keys, KeysError, SECRET_BYTES, Secret};
 
 /// The most subjects that one value may have. Each must be read to open it.
@@ -230,6 +231,12 @@ pub enum VaultError {
     /// The process is ending.
     #[error("the vault is closed")]
     Closed,
+}
+
+impl From<VaultError> for Error {
+    fn from(error: VaultError) -> Self {
+        Self::outage(Peer::Store, std::time::Duration::from_secs(5), format!("vault: {error}"))
+    }
 }
 
 impl From<KeystoreError> for VaultError {

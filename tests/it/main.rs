@@ -11,6 +11,7 @@ mod consent;
 mod demo;
 mod doors;
 mod events;
+mod failing;
 mod flow;
 mod house;
 mod input;

@@ -19,6 +19,7 @@ use sluice::route::Router;
 use sluice::store::{Direction, KeyRange, Table};
 
 use crate::rig::{Rig, transaction};
+use crate::story::consent;
 
 mod body;
 mod faults;
@@ -187,25 +188,6 @@ fn observation(id: &str, patient: &str) -> String {
     }))
 }
 
-fn consent(patient: &str, kind: &str) -> serde_json::Value {
-    let coding = |system: &str, code: &str| serde_json::json!({"system": format!("http://terminology.hl7.org/CodeSystem/{system}"), "code": code});
-    serde_json::json!({
-        "resourceType": "Consent", "id": format!("c-{patient}"), "status": "active",
-        "scope": {"coding": [coding("consentscope", "patient-privacy")]},
-        "category": [{"coding": [{"system": "http://loinc.org", "code": "59284-0"}]}],
-        "patient": {"reference": format!("Patient/{patient}")},
-        "policyRule": {"coding": [coding("v3-ActCode", "OPTIN")]},
-        "provision": {
-            "type": kind,
-            "actor": [{
-                "role": {"coding": [coding("v3-ParticipationType", "IRCP")]},
-                "reference": {"reference": "Organization/insurer"},
-            }],
-            "purpose": [coding("v3-ActReason", "HPAYMT")],
-        },
-    })
-}
-
 fn json(message: &Message) -> serde_json::Value {
     serde_json::from_slice(&message.body).unwrap()
 }
@@ -367,7 +349,14 @@ async fn a_crash_before_the_mark_sends_the_same_event_again() {
     let publisher = Publisher { broker: Arc::clone(&dying) as Arc<dyn Broker>, ..flow.publisher.clone() };
     let gateway = &flow.rig.gateway;
     let pass = publisher.pass(&gateway.recorder, &gateway.door);
-    assert!(tokio::time::timeout(Duration::from_millis(500), pass).await.is_err());
+    tokio::select! {
+        _ = pass => panic!("it was told what became of the event"),
+        () = async {
+            while dying.0.taken().is_empty() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        } => {}
+    }
     let lost = dying.0.taken();
     assert_eq!(flow.publish().await.sent, 1);
     let again = flow.broker.taken();

@@ -11,7 +11,6 @@ use crate::anchor::{Log, rows};
 use crate::error::{Error, Result};
 use crate::record::leaf::unhex;
 use crate::record::leaf::{Opening, leaf_bytes, mac};
-use crate::record::{outage, sealed};
 use crate::store::vault::{Vault, VaultError};
 use crate::store::{Direction, KeyRange, Row, Table};
 
@@ -102,7 +101,7 @@ pub async fn operator(log: &Log, vault: &Vault) -> Result<Report> {
 }
 
 async fn scan(log: &Log, table: Table, range: KeyRange) -> Result<Vec<Row>> {
-    log.store.scan(table, range, ROWS, Direction::Up).await.map_err(|error| outage(&error))
+    log.store.scan(table, range, ROWS, Direction::Up).await.map_err(Error::from)
 }
 
 /// Compares the stored tiles with those that the leaves make.
@@ -113,7 +112,7 @@ async fn tiles(log: &Log, again: &mut Recomputed<'_>, size: u64) -> Result<()> {
             continue;
         }
         let Resource::Hashes { .. } = made.path.resource() else { continue };
-        let stored = rows::read_tile(&*log.store, &made.path).await.map_err(|error| outage(&error))?;
+        let stored = rows::read_tile(&*log.store, &made.path).await?;
         if stored.as_deref() != Some(&made.bytes[..]) {
             again.findings.push(Finding::Tile { path: made.path });
         }
@@ -131,8 +130,8 @@ async fn count(
 ) -> Result<()> {
     let commitment = |row: &Row| row.value.get(1..).map(Bytes::copy_from_slice).unwrap_or_default();
     let keys = |table| found.iter().map(|row| (table, commitment(row))).collect::<Vec<_>>();
-    let indexes = log.store.read_many(keys(Table::LeafIndex)).await.map_err(|error| outage(&error))?;
-    let openings = log.store.read_many(keys(Table::Opening)).await.map_err(|error| outage(&error))?;
+    let indexes = log.store.read_many(keys(Table::LeafIndex)).await?;
+    let openings = log.store.read_many(keys(Table::Opening)).await?;
     for ((row, index), opening) in found.iter().zip(indexes).zip(openings) {
         let place = rows::read_number(&row.key).unwrap_or_default();
         let Some(index) = index else {
@@ -160,7 +159,7 @@ async fn count(
                 findings.push(Finding::Opening { index: place });
                 continue;
             }
-            Err(error) => return Err(sealed(&error)),
+            Err(error) => return Err(error.into()),
         };
         match opened(&plain, &row.value).as_deref() {
             Some("decision") => leaves.decision += 1,

@@ -1,64 +1,17 @@
 //! Faults in pairs at each commit of publish: what was written is lost, or is there and was not told.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use sluice::record::Recorder;
 use sluice::store::fault::Fault;
-use sluice::store::{Batch, CommitError, Health, Row, Store, StoreError};
 
 use super::order::{in_order, joint, once, open};
 use super::*;
-
-/// A store that fails one commit, and every one after it, as the embedded one does until its process has started again.
-struct Failing {
-    store: Arc<dyn Store>,
-    /// Which commit, from 1, and how.
-    at: (usize, Fault),
-    commits: AtomicUsize,
-}
-
-impl Store for Failing {
-    fn read(&self, table: Table, key: &[u8]) -> BoxFuture<'_, Result<Option<Bytes>, StoreError>> {
-        self.store.read(table, key)
-    }
-
-    fn read_many(&self, keys: Vec<(Table, Bytes)>) -> BoxFuture<'_, Result<Vec<Option<Bytes>>, StoreError>> {
-        self.store.read_many(keys)
-    }
-
-    fn scan(
-        &self,
-        table: Table,
-        range: KeyRange,
-        limit: usize,
-        direction: Direction,
-    ) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
-        self.store.scan(table, range, limit, direction)
-    }
-
-    fn commit(&self, batch: Batch) -> BoxFuture<'_, Result<(), CommitError>> {
-        let number = self.commits.fetch_add(1, Ordering::SeqCst) + 1;
-        match self.at {
-            (at, _) if number < at => self.store.commit(batch),
-            (at, Fault::Done) if number == at => {
-                let done = self.store.commit(batch);
-                async move { done.await.and(Err(CommitError::Ambiguous)) }.boxed()
-            }
-            (at, Fault::Undone) if number == at => async { Err(CommitError::Ambiguous) }.boxed(),
-            _ => async { Err(CommitError::Poisoned) }.boxed(),
-        }
-    }
-
-    fn health(&self) -> Health {
-        self.store.health()
-    }
-}
+use crate::failing::Failing;
 
 impl Flow {
     /// A pass of a process that dies at this commit; its successor has what the store has, and nothing else.
     async fn dying(&self, at: (usize, Fault)) {
         let recorder = &self.rig.gateway.recorder;
-        let store = Failing { store: Arc::clone(recorder.store()), at, commits: AtomicUsize::new(0) };
+        let store = Failing::at(Arc::clone(recorder.store()), at.0, at.1);
         let failing = Recorder::new(
             Arc::new(store),
             Arc::clone(recorder.vault()),

@@ -3,68 +3,16 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::future::BoxFuture;
 use sluice::gateway::Ruling;
 use sluice::store::fault::Fault;
-use sluice::store::{Batch, CommitError, Direction, Health, KeyRange, Row, Store, StoreError, Table};
 
 use super::fake::{Fake, Mode};
 use super::{admission, recorded, settings, staged_rows};
+use crate::failing::Failing;
 use crate::rig::Rig;
-
-/// A store whose nth commit fails, and all after it.
-struct Faulty {
-    inner: Arc<dyn Store>,
-    commits: AtomicUsize,
-    nth: usize,
-    fault: Fault,
-}
-
-impl Store for Faulty {
-    fn read(&self, table: Table, key: &[u8]) -> BoxFuture<'_, Result<Option<Bytes>, StoreError>> {
-        self.inner.read(table, key)
-    }
-
-    fn read_many(&self, keys: Vec<(Table, Bytes)>) -> BoxFuture<'_, Result<Vec<Option<Bytes>>, StoreError>> {
-        self.inner.read_many(keys)
-    }
-
-    fn scan(
-        &self,
-        table: Table,
-        range: KeyRange,
-        limit: usize,
-        direction: Direction,
-    ) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
-        self.inner.scan(table, range, limit, direction)
-    }
-
-    fn commit(&self, batch: Batch) -> BoxFuture<'_, Result<(), CommitError>> {
-        let number = self.commits.fetch_add(1, Ordering::AcqRel) + 1;
-        if number < self.nth {
-            return self.inner.commit(batch);
-        }
-        if number > self.nth {
-            return Box::pin(async { Err(CommitError::Poisoned) });
-        }
-        let done = (self.fault == Fault::Done).then(|| self.inner.commit(batch));
-        Box::pin(async {
-            if let Some(done) = done {
-                done.await?;
-            }
-            Err(CommitError::Ambiguous)
-        })
-    }
-
-    fn health(&self) -> Health {
-        self.inner.health()
-    }
-}
 
 /// After whatever happened: the gateway recovers, the sender sends again until it has an answer, and all stands once.
 async fn ends_well(rig: Rig, fake: &Fake, at: &str) {
@@ -101,7 +49,7 @@ async fn a_write_that_fails_is_made_good() {
                 let at = format!("{resolve}, {mode:?}, commit {nth} {fault:?}");
                 let fake = Fake::start().await;
                 let rig = Rig::with(&quick(&fake, resolve)).await;
-                let rig = rig.over(|inner| Arc::new(Faulty { inner, commits: AtomicUsize::new(0), nth, fault }));
+                let rig = rig.over(|inner| Arc::new(Failing::at(inner, nth, fault)));
                 fake.turn(mode);
                 assert!(rig.admit(&admission()).await.is_err(), "{at}");
                 assert_eq!(fake.writes(), nth - 1, "{at}: not staged, not sent");
