@@ -83,7 +83,7 @@ pub(crate) fn consent(patient: &str, kind: &str) -> Value {
 
 /// Waits until the doors have heard what a patient decided: until the patient is shown to this reader, or is not.
 pub(crate) async fn heard(reader: &Wire, served: &Served, patient: &str, expected: StatusCode) {
-    for _ in 0..400 {
+    for _ in 0..2400 {
         let request = Request::get(format!("https://localhost/fhir/Patient/{patient}")).body(Bytes::new()).unwrap();
         if reader.try_send(served, request).await.is_some_and(|(status, _)| status == expected) {
             return;
@@ -100,7 +100,7 @@ pub(crate) async fn put(client: &Wire, served: &Served, resource: &Value, header
         resource["resourceType"].as_str().unwrap(),
         resource["id"].as_str().unwrap()
     );
-    for _ in 0..200 {
+    for _ in 0..2400 {
         let mut request = Request::put(&url).header("content-type", "application/fhir+json");
         for (name, value) in headers {
             request = request.header(*name, *value);

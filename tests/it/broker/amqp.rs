@@ -52,7 +52,7 @@ fn id(delivery: &lapin::message::Delivery) -> String {
 
 /// Waits until the state has a cause that holds the text.
 async fn cause(broker: &Amqp, expected: &str) {
-    let deadline = tokio::time::Instant::now() + Duration::from_mins(1);
+    let deadline = tokio::time::Instant::now() + Duration::from_mins(3);
     loop {
         match broker.state() {
             State::Down(Some(cause)) if cause.contains(expected) => break,
@@ -181,7 +181,7 @@ fn a_full_queue_nacks_and_nothing_of_it_is_lost() {
         assert!(confirmed.iter().all(|id| got.contains(id)));
         // There is room again, once the queue knows it.
         let again = async { while broker.publish(message("insurer", "again")).await.is_err() {} };
-        tokio::time::timeout(Duration::from_secs(30), again).await.unwrap();
+        tokio::time::timeout(Duration::from_mins(2), again).await.unwrap();
         broker.close().await;
     });
 }

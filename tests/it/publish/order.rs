@@ -185,7 +185,7 @@ async fn a_slow_lane_holds_up_no_other() {
     let publisher = Publisher { broker, window: 2, ..flow.publisher.clone() };
     let gateway = &flow.rig.gateway;
     let taken = async |count: usize| {
-        let deadline = Instant::now() + Duration::from_mins(1);
+        let deadline = Instant::now() + Duration::from_mins(3);
         while slow.fake.taken().len() < count {
             assert!(Instant::now() < deadline, "{} of {count}", slow.fake.taken().len());
             tokio::time::sleep(Duration::from_millis(10)).await;
