@@ -28,6 +28,11 @@ static R4_CORE: &[u8] = include_bytes!("../../../../mappings/definitions/r4-core
 pub struct TypeId(pub(crate) u16);
 
 impl TypeId {
+    /// As an index for tables by type: below [`Definitions::type_count`].
+    pub(crate) fn index(self) -> usize {
+        usize::from(self.0)
+    }
+
     /// A pack has at most 65,535 types.
     fn at(place: usize) -> Self {
         Self(u16::try_from(place).unwrap_or(u16::MAX))
@@ -68,6 +73,8 @@ struct Type {
     is_abstract: bool,
     role: Role,
     block: Range<usize>,
+    /// Its constraints; empty if it has none.
+    constraints: Range<usize>,
     program: OnceLock<Program>,
 }
 
@@ -118,11 +125,12 @@ impl Definitions {
                 _ => Role::Plain,
             };
             let block = start + block.start..start + block.end;
-            types.push(Type { name, kind, is_abstract, role, block, program: OnceLock::new() });
+            types.push(Type { name, kind, is_abstract, role, block, constraints: 0..0, program: OnceLock::new() });
         }
         if types.len() > usize::from(u16::MAX) {
             return Err(PackError::Damaged("TYPE"));
         }
+        read_constraints(&sections, &mut types)?;
         let systems = Lazy::list(&sections, "CSYS", true)?;
         let sets = Lazy::list(&sections, "VSET", false)?;
         let index =
@@ -151,7 +159,8 @@ impl Definitions {
     /// Decodes everything once, so that nothing can be found damaged at a later first use.
     fn verify(&self) -> Result<(), PackError> {
         for t in &self.types {
-            program::decode(self, self.block(&t.block, "TYPE"))?;
+            let elements = program::decode(self, self.block(&t.block, "TYPE"))?;
+            program::decode_constraints(self, self.block(&t.constraints, "CNST"), elements.len())?;
         }
         for system in &self.systems {
             self.block(&system.block, "CSYS").ascending()?;
@@ -178,6 +187,17 @@ impl Definitions {
     /// The type of that name: a resource, a data type or a primitive.
     pub fn type_named(&self, name: &str) -> Option<TypeId> {
         self.type_names.find(name, |place| self.strings.at(self.types[place].name)).map(TypeId::at)
+    }
+
+    /// How many types there are.
+    pub(crate) fn type_count(&self) -> usize {
+        self.types.len()
+    }
+
+    /// How many constraints a type has.
+    pub(crate) fn constraint_count(&self, id: TypeId) -> usize {
+        let reader = self.types.get(id.index()).map(|t| self.block(&t.constraints, "CNST"));
+        reader.filter(|reader| !reader.is_empty()).and_then(|mut reader| reader.count().ok()).unwrap_or(0)
     }
 
     /// The name of a type.
@@ -217,9 +237,10 @@ impl Definitions {
         self.types.get(usize::from(id.0)).map_or(&NONE, |t| {
             t.program.get_or_init(|| {
                 // `verify` has decoded it; should it fail all the same, a program without members refuses every member.
-                program::decode(self, self.block(&t.block, "TYPE"))
-                    .map(|elements| Program::compile(self, t.kind, &elements))
-                    .unwrap_or_default()
+                let elements = program::decode(self, self.block(&t.block, "TYPE")).unwrap_or_default();
+                let constraints = self.block(&t.constraints, "CNST");
+                let constraints = program::decode_constraints(self, constraints, elements.len()).unwrap_or_default();
+                Program::compile(self, t.kind, &elements, &constraints)
             })
         })
     }
@@ -249,6 +270,20 @@ impl Definitions {
     pub fn value_set(&self, url: &str) -> Option<&ValueSet> {
         self.value_set_at(self.value_set_place(url)?)
     }
+}
+
+/// Packs of before have no constraints.
+fn read_constraints(sections: &Sections, types: &mut [Type]) -> Result<(), PackError> {
+    let Ok(range) = sections.section("CNST") else { return Ok(()) };
+    let mut reader = Reader::new(&sections.payload[range.clone()], "CNST");
+    for _ in 0..reader.count()? {
+        let place = reader.number()? as usize;
+        let length = reader.number()? as usize;
+        let block = reader.block(length)?;
+        let of = types.get_mut(place).ok_or_else(|| reader.damaged())?;
+        of.constraints = range.start + block.start..range.start + block.end;
+    }
+    Ok(())
 }
 
 impl<T> Lazy<T> {

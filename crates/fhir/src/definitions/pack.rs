@@ -141,6 +141,10 @@ impl<'p> Reader<'p> {
         Self { bytes, at: 0, section }
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
     pub(crate) fn damaged(&self) -> PackError {
         PackError::Damaged(self.section)
     }

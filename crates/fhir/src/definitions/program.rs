@@ -39,6 +39,7 @@ pub(crate) struct Shape {
     pub(crate) required: Seen,
     /// The object is a resource: it may have a `resourceType`.
     pub(crate) is_resource: bool,
+    pub(crate) constraints: Box<[Constraint]>,
 }
 
 /// One element: what a cardinality is about. A choice is one field with several slots.
@@ -51,6 +52,8 @@ pub(crate) struct Field {
     pub(crate) repeats: bool,
     pub(crate) is_choice: bool,
     pub(crate) bindings: Box<[Binding]>,
+    /// Of this element; those of its type stand with the type.
+    pub(crate) constraints: Box<[Constraint]>,
 }
 
 /// One member name and what stands there.
@@ -85,6 +88,19 @@ pub(crate) struct Binding {
     pub(crate) value_set: Option<u32>,
     /// The canonical, in the strings.
     pub(crate) canonical: u32,
+}
+
+/// An invariant, by places in the strings.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Constraint {
+    /// Its number within its type.
+    pub(crate) number: u16,
+    pub(crate) is_error: bool,
+    pub(crate) key: u32,
+    /// FHIRPath.
+    pub(crate) expression: u32,
+    /// What it demands, in words.
+    pub(crate) human: u32,
 }
 
 /// A set of fields.
@@ -242,9 +258,37 @@ pub(crate) fn decode(definitions: &Definitions, mut reader: Reader<'_>) -> Resul
     if count > usize::from(u16::MAX) { Err(reader.damaged()) } else { Ok(elements) }
 }
 
+/// Reads the constraints of a type of so many elements, each with the place of its element. Nothing if there are none.
+pub(crate) fn decode_constraints(
+    definitions: &Definitions,
+    mut reader: Reader<'_>,
+    elements: usize,
+) -> Result<Vec<(usize, Constraint)>, PackError> {
+    let mut constraints = Vec::new();
+    if reader.is_empty() {
+        return Ok(constraints);
+    }
+    for number in 0..reader.count()? {
+        let place = reader.number()? as usize;
+        let is_error = reader.number()? != 0;
+        let (key, expression, human) = (reader.number()?, reader.number()?, reader.number()?);
+        let longest = key.max(expression).max(human) as usize;
+        if place >= elements || longest >= definitions.strings().len() || number > usize::from(u16::MAX) {
+            return Err(reader.damaged());
+        }
+        constraints.push((place, Constraint { number: small(number), is_error, key, expression, human }));
+    }
+    Ok(constraints)
+}
+
 impl Program {
     /// Compiles a type's elements.
-    pub(crate) fn compile(definitions: &Definitions, kind: TypeKind, elements: &[Element]) -> Self {
+    pub(crate) fn compile(
+        definitions: &Definitions,
+        kind: TypeKind,
+        elements: &[Element],
+        constraints: &[(usize, Constraint)],
+    ) -> Self {
         let mut has_children = vec![false; elements.len()];
         for element in elements.iter().skip(1) {
             has_children[element.parent] = true;
@@ -259,7 +303,8 @@ impl Program {
         let shapes = (0..elements.len())
             .filter(|&place| has_children[place])
             .map(|place| {
-                compile_shape(definitions, elements, &shape_of, place, kind == TypeKind::Resource && place == 0)
+                let is_resource = kind == TypeKind::Resource && place == 0;
+                compile_shape(definitions, elements, (&shape_of, constraints), place, is_resource)
             })
             .collect();
         Self { shapes }
@@ -269,10 +314,13 @@ impl Program {
 fn compile_shape(
     definitions: &Definitions,
     elements: &[Element],
-    shape_of: &[Option<u16>],
+    (shape_of, constraints): (&[Option<u16>], &[(usize, Constraint)]),
     parent: usize,
     is_resource: bool,
 ) -> Shape {
+    let constraints_of = |place: usize| -> Box<[Constraint]> {
+        constraints.iter().filter(|(of, _)| *of == place).map(|(_, constraint)| *constraint).collect()
+    };
     let mut fields = Vec::new();
     let mut slots: Vec<Slot> = Vec::new();
     let mut required = Seen::default();
@@ -316,12 +364,15 @@ fn compile_shape(
             is_choice,
             // Weaker bindings are advice to those who design; they are not checked.
             bindings: bindings.filter(|binding| binding.strength >= Strength::Extensible).collect(),
+            // Those of an element with members of its own stand with its shape.
+            constraints: if shape_of[place].is_some() { Box::default() } else { constraints_of(place) },
         });
     }
     let names = Names::new(slots.iter().map(|slot| &*slot.name));
     let ids =
         Ids::new(slots.iter().enumerate().filter_map(|(place, slot)| Some((tree::known(&slot.name)?, small(place)))));
-    Shape { fields: fields.into(), slots: slots.into(), ids, names, required, is_resource }
+    let constraints = constraints_of(parent);
+    Shape { fields: fields.into(), slots: slots.into(), ids, names, required, is_resource, constraints }
 }
 
 fn kind_of(definitions: &Definitions, code: &str, name: &str, is_resource: bool) -> Option<Kind> {

@@ -40,6 +40,17 @@ pub(crate) struct Element {
     pub(crate) content: Option<usize>,
     pub(crate) types: Vec<TypeRef>,
     pub(crate) bindings: Vec<Binding>,
+    pub(crate) constraints: Vec<Constraint>,
+}
+
+/// An invariant of an element, as FHIRPath.
+#[derive(Debug, Clone)]
+pub(crate) struct Constraint {
+    pub(crate) key: String,
+    pub(crate) is_error: bool,
+    pub(crate) expression: String,
+    /// What it demands, in words.
+    pub(crate) human: String,
 }
 
 /// A type that an element may have.

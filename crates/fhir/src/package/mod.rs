@@ -2,6 +2,7 @@
 //! packed file of them; reads leniently what it needs and ignores the rest. Never touches a disk or a network: who
 //! calls brings the bytes. FHIR package specification, `package/package.json` and `package/*.json`.
 
+mod constraints;
 mod structures;
 mod terminology;
 mod write;

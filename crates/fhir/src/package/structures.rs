@@ -4,7 +4,7 @@
 use crate::definitions::schema::{Binding, Element, Strength, Type, TypeKind, TypeRef};
 use crate::tree::Node;
 
-use super::{extension, items, text, unversioned};
+use super::{constraints, extension, items, text, unversioned};
 
 const CORE: &str = "http://hl7.org/fhir/StructureDefinition/";
 const FHIR_TYPE: &str = "http://hl7.org/fhir/StructureDefinition/structuredefinition-fhir-type";
@@ -78,6 +78,7 @@ fn read_element(element: Node<'_>, path: &str, parent: usize, kind: TypeKind, ty
         content: None,
         types,
         bindings,
+        constraints: constraints::read(element),
     }
 }
 

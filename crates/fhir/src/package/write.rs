@@ -39,6 +39,7 @@ pub fn pack(package: &Package) -> Result<Vec<u8>, PackageError> {
     writer.section(*b"NAME", &name);
     writer.section(*b"STRS", &Strings::write(&strings.sorted));
     writer.section(*b"TYPE", &types_section(&types, &strings));
+    writer.section(*b"CNST", &constraints_section(&types, &strings));
     writer.section(*b"CSYS", &systems_section(&systems, &strings));
     writer.section(*b"VSET", &sets_section(&sets, &strings));
     Ok(writer.finish()?)
@@ -63,6 +64,7 @@ impl<'a> Places<'a> {
                 all.insert(&element.name);
                 all.extend(element.types.iter().flat_map(|t| t.targets.iter().chain([&t.code])).map(String::as_str));
                 all.extend(element.bindings.iter().map(|b| b.value_set.as_str()));
+                all.extend(element.constraints.iter().flat_map(|c| [&*c.key, &*c.expression, &*c.human]));
             }
         }
         for (url, source) in systems {
@@ -122,6 +124,31 @@ fn types_section(types: &BTreeMap<String, Type>, strings: &Places<'_>) -> Vec<u8
             for binding in &element.bindings {
                 put(&mut block, binding.strength as u64);
                 strings.put(&mut block, &binding.value_set);
+            }
+        }
+        put(&mut out, block.len() as u64);
+        out.extend(block);
+    }
+    out
+}
+
+/// {count, {place of the type, length, {count, {place of the element, error, key, expression, words}}}}, for types that have
+/// constraints.
+fn constraints_section(types: &BTreeMap<String, Type>, strings: &Places<'_>) -> Vec<u8> {
+    let mut out = Vec::new();
+    let constrained = |defined: &Type| defined.elements.iter().any(|element| !element.constraints.is_empty());
+    put(&mut out, types.values().filter(|defined| constrained(defined)).count() as u64);
+    for (place, defined) in types.values().enumerate().filter(|(_, defined)| constrained(defined)) {
+        put(&mut out, place as u64);
+        let mut block = Vec::new();
+        put(&mut block, defined.elements.iter().map(|element| element.constraints.len() as u64).sum());
+        for (place, element) in defined.elements.iter().enumerate() {
+            for constraint in &element.constraints {
+                put(&mut block, place as u64);
+                put(&mut block, u64::from(constraint.is_error));
+                for text in [&constraint.key, &constraint.expression, &constraint.human] {
+                    strings.put(&mut block, text);
+                }
             }
         }
         put(&mut out, block.len() as u64);

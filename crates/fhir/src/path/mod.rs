@@ -44,7 +44,7 @@ use crate::tree::{Node, NodeId, Tree};
 use eval::{Focus, Run};
 use item::Collection;
 use program::Program;
-use types::Type;
+pub(crate) use types::Type;
 
 /// How names that the definitions do not know are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -183,13 +183,53 @@ impl Answer<'_> {
     }
 }
 
+/// An invariant, ready to be asked of elements of one type.
+#[derive(Debug)]
+pub(crate) struct Invariant(Program);
+
+/// What an invariant says of an element.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Holds,
+    Broken,
+    /// It cannot be told here: what it asks about lies elsewhere, or it could not be worked out.
+    Open,
+}
+
+impl Invariant {
+    /// Compiles it, leniently: what the definitions say is taken as they say it.
+    pub(crate) fn compile(text: &str, definitions: &Definitions, ty: Type) -> Result<Self, PathError> {
+        compile(text, definitions, Some(ty), Mode::Lenient).map(Self)
+    }
+
+    /// Asks it of an element of a resource (in its container). Empty is neither true nor false, and so not broken.
+    pub(crate) fn ask<'a>(
+        &'a self,
+        definitions: &'a Definitions,
+        document: &'a Document<'a>,
+        environment: &'a Environment<'a>,
+        (node, ty): (Node<'a>, Type),
+        (resource, root): (Node<'a>, Node<'a>),
+    ) -> Verdict {
+        let context = item::Element::new(Some(node), None, ty);
+        let focus = Focus {
+            context,
+            resource: navigate::resource(definitions, resource),
+            root: navigate::resource(definitions, root),
+        };
+        let Ok((items, is_known)) = run(&self.0, definitions, document, environment, focus) else {
+            return Verdict::Open;
+        };
+        match items.as_slice() {
+            [item::Item::Boolean(false)] if is_known => Verdict::Broken,
+            [item::Item::Boolean(false)] => Verdict::Open,
+            _ => Verdict::Holds,
+        }
+    }
+}
+
 /// Reads and compiles an expression.
-pub(crate) fn compile(
-    text: &str,
-    definitions: &Definitions,
-    context: Option<Type>,
-    mode: Mode,
-) -> Result<Program, PathError> {
+fn compile(text: &str, definitions: &Definitions, context: Option<Type>, mode: Mode) -> Result<Program, PathError> {
     let expr = parser::parse(text).map_err(|fault| fault.located(text))?;
     compile::compile(definitions, &expr, context, mode).map_err(|fault| fault.located(text))
 }

@@ -121,7 +121,7 @@ impl Type {
     }
 
     /// What stands at a slot of this type; None for resources, which name their type themselves.
-    pub(super) fn at(self, kind: Kind) -> Option<Self> {
+    pub(crate) fn at(self, kind: Kind) -> Option<Self> {
         match (kind, self) {
             (Kind::Primitive(primitive), _) => Some(Self::Primitive(primitive)),
             (Kind::Complex(id), _) => Some(Self::Object(id, 0)),

@@ -3,6 +3,7 @@
 
 use super::rules::{self, Rule};
 use crate::definitions::primitive::Primitive;
+use crate::xhtml;
 
 /// datatypes.html#string: 1 MB (1024*1024 characters).
 const STRING_CHARS_MAX: usize = 1024 * 1024;
@@ -49,7 +50,7 @@ pub(crate) fn broken_rule(primitive: Primitive, text: &str) -> Option<&'static R
         Primitive::Uri => (uri(text), &rules::URI),
         Primitive::Url => (no_space(bytes), &rules::URL),
         Primitive::Uuid => (uuid(bytes), &rules::UUID),
-        Primitive::Xhtml => (xhtml(text), &rules::XHTML),
+        Primitive::Xhtml => (xhtml::is_allowed(text), &rules::XHTML),
         Primitive::Markdown | Primitive::String => return string(text, primitive),
     };
     if fits { None } else { Some(rule) }
@@ -240,20 +241,6 @@ fn date_time(bytes: &[u8]) -> bool {
     if bytes.len() <= 10 { date(bytes) } else { instant(bytes) }
 }
 
-/// One div in the XHTML namespace. What stands inside is not looked at here.
-fn xhtml(text: &str) -> bool {
-    let text = text.trim();
-    let Some(rest) = text.strip_prefix("<div") else { return false };
-    let Some((tag, _)) = rest.split_once('>') else { return false };
-    let namespace =
-        tag.contains("xmlns=\"http://www.w3.org/1999/xhtml\"") || tag.contains("xmlns='http://www.w3.org/1999/xhtml'");
-    namespace && tag.starts_with(is_xml_space) && (text.ends_with("</div>") || tag.ends_with('/'))
-}
-
-fn is_xml_space(c: char) -> bool {
-    matches!(c, ' ' | '\t' | '\n' | '\r')
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -366,7 +353,7 @@ mod tests {
             Primitive::Xhtml,
             &[
                 "<div xmlns=\"http://www.w3.org/1999/xhtml\">x</div>",
-                " <div\nlang='en' xmlns='http://www.w3.org/1999/xhtml'/> ",
+                " <div\nlang='en' xmlns='http://www.w3.org/1999/xhtml'>x</div> ",
             ],
             &[
                 "text",

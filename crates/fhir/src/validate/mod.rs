@@ -3,6 +3,7 @@
 //! was found. Never asks a network, a clock or a setting; what the packages cannot tell is reported as not checked.
 
 mod coded;
+mod invariants;
 mod lexical;
 mod reference;
 pub mod rules;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 
 use crate::definitions::Definitions;
 use crate::outcome::Issue;
+use crate::path::Document;
 use crate::tree::Node;
 
 /// Finds the resource type that a reference (absolute URL or URN, as written) resolves to; None if the caller does not know.
@@ -24,6 +26,7 @@ const ISSUES_MAX: usize = 1000;
 #[derive(Debug, Clone)]
 pub struct Validator {
     definitions: Arc<Definitions>,
+    invariants: Arc<invariants::Invariants>,
     issues_max: usize,
 }
 
@@ -35,7 +38,8 @@ impl Validator {
 
     /// For the definitions of a pack.
     pub fn new(definitions: Arc<Definitions>) -> Self {
-        Self { definitions, issues_max: ISSUES_MAX }
+        let invariants = Arc::new(invariants::Invariants::new(&definitions));
+        Self { definitions, invariants, issues_max: ISSUES_MAX }
     }
 
     /// Lists at most that many errors, and as many issues of lower severity. At the limit of errors the check stops with an
@@ -58,6 +62,7 @@ impl Validator {
 
     /// The same for a resource that is part of something larger, by which `resolve` knows what its references point to.
     pub fn validate_in<'r>(&'r self, resource: Node<'_>, resolve: Option<&'r Resolve<'r>>) -> Vec<Issue> {
-        walk::Walk::new(&self.definitions, resolve, self.issues_max).run(resource)
+        let document = Document::new(resource.tree());
+        walk::Walk::new(&self.definitions, &self.invariants, resolve, self.issues_max).run(resource, &document)
     }
 }

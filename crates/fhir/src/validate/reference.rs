@@ -14,6 +14,8 @@ use crate::tree::{self, Node, NodeId};
 #[derive(Clone, Copy)]
 pub(super) struct Scope<'t> {
     pub(super) container: Node<'t>,
+    /// The resource itself: the container, or what is contained in it.
+    pub(super) resource: Node<'t>,
     pub(super) is_contained: bool,
 }
 

@@ -38,10 +38,14 @@ rules! {
     CONTAINED_NESTED = "contained.nested", Error, Structure, "A contained resource contains no resources (domainresource.html, dom-2).";
     EXTENSION_CONTENT = "extension.content", Error, Invariant, "An extension has a value or extensions, never both and never neither (extensibility.html, ext-1).";
     EXTENSION_URL = "extension.url", Error, Value, "The url of an extension is absolute, except inside of another extension (extensibility.html#extension).";
+    CONTAINED_UNUSED = "contained.unreferenced", Error, Invariant, "A contained resource is referred to from its container, or refers to it (domainresource.html, dom-3).";
+    INVARIANT = "invariant.key", Error, Invariant, "An invariant of the definitions holds; for `key` stands its key, such as `invariant.obs-6`. Its severity is what the definitions say: error or warning.";
+    INVARIANT_NOT_CHECKED = "invariant.not-checked", Warning, NotSupported, "Whether an invariant of the definitions holds can be told from the document.";
     DEPTH = "limit.depth", Error, TooCostly, "Elements nest no deeper than the validator's limit.";
     ISSUES = "limit.issues", Error, TooCostly, "The check stopped at its limit of errors; there may be more.";
     ISSUES_MINOR = "limit.minor-issues", Information, Informational, "There are more warnings and notes than are listed; errors are all listed.";
-    XHTML = "narrative.xhtml", Error, Invalid, "A narrative is one div element in the XHTML namespace (narrative.html).";
+    XHTML = "narrative.xhtml", Error, Invalid, "A narrative is one div element in the XHTML namespace, well formed, of the elements and attributes that FHIR allows, with some content (narrative.html, txt-1 and txt-2).";
+    CONTAINED_META = "contained.meta", Error, Invariant, "A contained resource has no version, time or security label of its own (domainresource.html, dom-4 and dom-5).";
     CONTAINED_MISSING = "reference.contained-missing", Error, NotFound, "A reference to a contained resource names one that its container holds (references.html#contained).";
     REFERENCE_TARGET = "reference.target-type", Error, Structure, "A reference points to a type that its element allows.";
     REFERENCE_TYPE = "reference.type-mismatch", Error, Structure, "Reference.type is the type of what Reference.reference points to (references.html#type).";
@@ -86,9 +90,10 @@ rules! {
     UUID = "value.uuid", Error, Value, "uuid: urn:uuid: and a UUID in lower case.";
 }
 
-/// The rule with this id.
+/// The rule with this id. The ids of all invariants have one rule.
 pub fn named(id: &str) -> Option<&'static Rule> {
-    ALL.iter().find(|rule| rule.id == id).copied()
+    let rule = ALL.iter().find(|rule| rule.id == id).copied();
+    rule.or_else(|| id.starts_with("invariant.").then_some(&INVARIANT))
 }
 
 /// The table as Markdown, for `docs/rules.md`.

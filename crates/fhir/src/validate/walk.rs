@@ -1,13 +1,15 @@
 //! The walk over one resource: members against the shape of their type, cardinalities, arrays, choices and the
 //! underscore members of primitives. Depth is bounded; each node is visited once.
 
+use super::invariants::{Asked, Invariants};
 use super::reference::{References, Scope};
 use super::rules::{self, Rule};
 use super::{Resolve, lexical};
 use crate::definitions::primitive::Primitive;
-use crate::definitions::program::{Field, Kind, Program, Seen, Shape, Slot};
-use crate::definitions::{Definitions, Role};
+use crate::definitions::program::{Constraint, Field, Kind, Program, Seen, Shape, Slot};
+use crate::definitions::{Definitions, Role, TypeId};
 use crate::outcome::{Issue, Severity};
+use crate::path::{Document, Type, Verdict};
 use crate::tree::{self, Node};
 
 /// Objects within objects. The tree's own limit comes first; this one keeps the stack bounded whatever that is.
@@ -16,6 +18,8 @@ const DEPTH_MAX: u32 = 256;
 /// The state of one check.
 pub(super) struct Walk<'w, 't> {
     pub(super) definitions: &'w Definitions,
+    invariants: &'w Invariants,
+    document: Option<&'t Document<'t>>,
     references: References<'w>,
     /// Value sets that were reported as not checked.
     pub(super) unchecked: Vec<u32>,
@@ -26,18 +30,37 @@ pub(super) struct Walk<'w, 't> {
     issues_max: usize,
 }
 
+/// The type whose members are walked.
+#[derive(Clone, Copy)]
+struct Within<'w> {
+    id: TypeId,
+    place: u16,
+    program: &'w Program,
+    shape: &'w Shape,
+    role: Role,
+}
+
 /// An issue before its location is written out.
 struct Found<'t> {
     rule: &'static Rule,
+    /// The invariant's severity and key, if the rule is that of invariants.
+    invariant: Option<(Severity, String)>,
     node: Node<'t>,
     text: String,
     about: Option<String>,
 }
 
 impl<'w, 't> Walk<'w, 't> {
-    pub(super) fn new(definitions: &'w Definitions, resolve: Option<&'w Resolve<'w>>, issues_max: usize) -> Self {
+    pub(super) fn new(
+        definitions: &'w Definitions,
+        invariants: &'w Invariants,
+        resolve: Option<&'w Resolve<'w>>,
+        issues_max: usize,
+    ) -> Self {
         Self {
             definitions,
+            invariants,
+            document: None,
             references: References::new(definitions, resolve),
             unchecked: Vec::new(),
             found: Vec::new(),
@@ -48,11 +71,13 @@ impl<'w, 't> Walk<'w, 't> {
         }
     }
 
-    pub(super) fn run(mut self, resource: Node<'t>) -> Vec<Issue> {
+    pub(super) fn run(mut self, resource: Node<'t>, document: &'t Document<'t>) -> Vec<Issue> {
+        self.document = Some(document);
         self.resource(resource, None, 0);
         if self.is_full() {
             self.found.push(Found {
                 rule: &rules::ISSUES,
+                invariant: None,
                 node: resource,
                 text: rules::ISSUES.about.to_owned(),
                 about: None,
@@ -60,7 +85,7 @@ impl<'w, 't> Walk<'w, 't> {
         }
         if self.minor_dropped {
             let rule = &rules::ISSUES_MINOR;
-            self.found.push(Found { rule, node: resource, text: rule.about.to_owned(), about: None });
+            self.found.push(Found { rule, invariant: None, node: resource, text: rule.about.to_owned(), about: None });
         }
         self.found.into_iter().map(Found::into_issue).collect()
     }
@@ -81,15 +106,48 @@ impl<'w, 't> Walk<'w, 't> {
         text: impl Into<String>,
         about: Option<String>,
     ) {
-        let count = match rule.severity {
+        self.add(rule.severity, Found { rule, invariant: None, node, text: text.into(), about });
+    }
+
+    fn add(&mut self, severity: Severity, found: Found<'t>) {
+        let count = match severity {
             Severity::Fatal | Severity::Error => &mut self.errors,
             Severity::Warning | Severity::Information => &mut self.minor,
         };
         if *count < self.issues_max {
             *count += 1;
-            self.found.push(Found { rule, node, text: text.into(), about });
-        } else if matches!(rule.severity, Severity::Warning | Severity::Information) {
+            self.found.push(found);
+        } else if matches!(severity, Severity::Warning | Severity::Information) {
             self.minor_dropped = true;
+        }
+    }
+
+    /// The invariants of an element, defined in the type `of`.
+    fn invariants(&mut self, of: TypeId, constraints: &[Constraint], node: Node<'t>, ty: Type, scope: Scope<'t>) {
+        let Some(document) = self.document else { return };
+        for constraint in constraints {
+            if self.is_full() {
+                return;
+            }
+            let asked = Asked { node, ty, resource: scope.resource, container: scope.container };
+            let key = self.definitions.strings().at(constraint.key);
+            let human = self.definitions.strings().at(constraint.human);
+            match self.invariants.ask(self.definitions, document, of, constraint, asked) {
+                Verdict::Holds => {}
+                Verdict::Broken => {
+                    let severity = if constraint.is_error { Severity::Error } else { Severity::Warning };
+                    let invariant = Some((severity, format!("invariant.{}", key.to_ascii_lowercase())));
+                    let text = format!("Expected {key} to hold: {human}");
+                    self.add(severity, Found { rule: &rules::INVARIANT, invariant, node, text, about: None });
+                }
+                Verdict::Open => {
+                    self.issue(
+                        &rules::INVARIANT_NOT_CHECKED,
+                        node,
+                        format!("Could not tell whether {key} holds: {human}"),
+                    );
+                }
+            }
         }
     }
 
@@ -108,8 +166,11 @@ impl<'w, 't> Walk<'w, 't> {
                 format!("Expected the name of a resource type of {release}; other types and releases are not checked");
             return self.issue(&rules::RESOURCE_TYPE_UNKNOWN, name_node, text);
         };
-        let scope =
-            Scope { container: container.map_or(node, |scope| scope.container), is_contained: container.is_some() };
+        let scope = Scope {
+            container: container.map_or(node, |scope| scope.container),
+            resource: node,
+            is_contained: container.is_some(),
+        };
         if let Some(contained) = node.member("contained") {
             if scope.is_contained {
                 self.issue(
@@ -119,12 +180,13 @@ impl<'w, 't> Walk<'w, 't> {
                 );
             } else {
                 self.contained_ids(contained);
+                self.contained_use(node, contained);
             }
         }
         let outer = (&*name == "Bundle").then(|| self.references.enter(node));
         let program = self.definitions.program(id);
         if let Some(shape) = program.shape(0) {
-            self.object(node, program, shape, Role::Plain, scope, depth);
+            self.object(node, Within { id, place: 0, program, shape, role: Role::Plain }, scope, depth);
         }
         if let Some(outer) = outer {
             self.references.leave(outer);
@@ -150,16 +212,34 @@ impl<'w, 't> Walk<'w, 't> {
         }
     }
 
+    /// A contained resource is referred to from its container, or refers to it (dom-3), and has no version or security of its
+    /// own (dom-4, dom-5).
+    fn contained_use(&mut self, container: Node<'t>, contained: Node<'t>) {
+        // One pass over the container, however many it contains.
+        let local: std::collections::HashSet<_> = container
+            .descendants()
+            .filter(|node| node.raw().starts_with(b"\"#"))
+            .filter_map(|node| node.as_str().and_then(|text| text.strip_prefix('#').map(str::to_owned)))
+            .collect();
+        for resource in contained.items() {
+            let id = resource.member("id").and_then(Node::as_str);
+            let is_used = id.is_none_or(|id| local.contains(&*id));
+            if !is_used && !resource.descendants().any(|node| node.is_str("#")) {
+                let text = "Expected a reference to this contained resource from its container, or from it to that";
+                self.issue(&rules::CONTAINED_UNUSED, resource, text);
+            }
+            let Some(meta) = resource.member("meta") else { continue };
+            for name in ["versionId", "lastUpdated", "security"] {
+                if let Some(member) = meta.member(name) {
+                    self.issue(&rules::CONTAINED_META, member, "Expected no such member in a contained resource");
+                }
+            }
+        }
+    }
+
     /// The members of one object.
-    fn object(
-        &mut self,
-        node: Node<'t>,
-        program: &'w Program,
-        shape: &'w Shape,
-        role: Role,
-        scope: Scope<'t>,
-        depth: u32,
-    ) {
+    fn object(&mut self, node: Node<'t>, within: Within<'w>, scope: Scope<'t>, depth: u32) {
+        let Within { id, place, shape, role, .. } = within;
         if depth >= DEPTH_MAX {
             return self.issue(&rules::DEPTH, node, "Expected elements that nest less deeply");
         }
@@ -176,7 +256,7 @@ impl<'w, 't> Walk<'w, 't> {
                 if !seen.insert(slot.field) && field.is_choice {
                     self.issue(&rules::CHOICE_MANY, member, format!("Expected one type of {}[x] only", field.name));
                 }
-                self.value(member, node, (program, shape, role), (slot, field), scope, depth);
+                self.value(member, node, within, (slot, field), scope, depth);
                 continue;
             }
             let name = member.name().unwrap_or_default();
@@ -205,6 +285,9 @@ impl<'w, 't> Walk<'w, 't> {
         }
         if role == Role::Extension {
             self.extension(node, shape, &seen);
+        }
+        if !shape.constraints.is_empty() {
+            self.invariants(id, &shape.constraints, node, Type::Object(id, place), scope);
         }
     }
 
@@ -242,7 +325,7 @@ impl<'w, 't> Walk<'w, 't> {
         &mut self,
         member: Node<'t>,
         object: Node<'t>,
-        (program, shape, role): (&'w Program, &'w Shape, Role),
+        within: Within<'w>,
         (slot, field): (&'w Slot, &'w Field),
         scope: Scope<'t>,
         depth: u32,
@@ -255,7 +338,7 @@ impl<'w, 't> Walk<'w, 't> {
             if field.repeats {
                 self.issue(&rules::ARRAY_EXPECTED, member, "Expected an array, since the element may repeat");
             }
-            return self.item(member, (program, shape, role), (slot, field), scope, depth);
+            return self.item(member, within, (slot, field), scope, depth);
         }
         if !field.repeats {
             self.issue(&rules::ARRAY_UNEXPECTED, member, "Expected a single value, since the element may not repeat");
@@ -271,7 +354,7 @@ impl<'w, 't> Walk<'w, 't> {
                 tree::Kind::Array => self.issue(&rules::ARRAY_UNEXPECTED, item, "Expected no array inside of an array"),
                 tree::Kind::Null if field.repeats && matches!(slot.kind, Kind::Primitive(_)) => nulls = true,
                 tree::Kind::Null => self.issue(&rules::NULL, item, "Expected a value; null stands for primitives only"),
-                _ => self.item(item, (program, shape, role), (slot, field), scope, depth),
+                _ => self.item(item, within, (slot, field), scope, depth),
             }
         }
         if count == 0 {
@@ -291,28 +374,32 @@ impl<'w, 't> Walk<'w, 't> {
     fn item(
         &mut self,
         node: Node<'t>,
-        (program, _, role): (&'w Program, &'w Shape, Role),
+        within: Within<'w>,
         (slot, field): (&'w Slot, &'w Field),
         scope: Scope<'t>,
         depth: u32,
     ) {
-        let (program, place, inner) = match slot.kind {
+        if !field.constraints.is_empty() {
+            let ty = Type::Object(within.id, within.place).at(slot.kind).unwrap_or(Type::Unknown);
+            self.invariants(within.id, &field.constraints, node, ty, scope);
+        }
+        let (id, program, place, inner) = match slot.kind {
             Kind::Primitive(primitive) => return self.primitive(node, primitive, field),
             Kind::Resource => return self.resource(node, None, depth + 1),
             Kind::Contained => return self.resource(node, Some(scope), depth + 1),
-            Kind::Nested(place) => (program, place, Role::Plain),
-            Kind::Complex(id) => (self.definitions.program(id), 0, self.definitions.role(id)),
+            Kind::Nested(place) => (within.id, within.program, place, Role::Plain),
+            Kind::Complex(id) => (id, self.definitions.program(id), 0, self.definitions.role(id)),
         };
         if node.kind() != tree::Kind::Object {
             return self.issue(&rules::OBJECT_EXPECTED, node, "Expected a JSON object");
         }
         if let Some(shape) = program.shape(place) {
-            self.object(node, program, shape, inner, scope, depth + 1);
+            self.object(node, Within { id, place, program, shape, role: inner }, scope, depth + 1);
         }
         match inner {
             Role::Plain => {}
             Role::Extension => {
-                if role != Role::Extension {
+                if within.role != Role::Extension {
                     self.extension_url(node);
                 }
             }
@@ -431,13 +518,14 @@ impl<'w, 't> Walk<'w, 't> {
         if node.kind() != tree::Kind::Object {
             return self.issue(&rules::COMPANION, node, "Expected an object with an id or extensions");
         }
-        let program = self.definitions.program(self.definitions.element());
+        let id = self.definitions.element();
+        let program = self.definitions.program(id);
         if has_value && node.len() == 1 && node.member("id").is_some_and(|id| id.kind() == tree::Kind::String) {
             // An id beside a value is content enough (ele-1 holds by the value).
             return;
         }
         if let Some(shape) = program.shape(0) {
-            self.object(node, program, shape, Role::Plain, scope, depth + 1);
+            self.object(node, Within { id, place: 0, program, shape, role: Role::Plain }, scope, depth + 1);
         }
     }
 
@@ -464,9 +552,9 @@ impl<'w, 't> Walk<'w, 't> {
 impl Found<'_> {
     fn into_issue(self) -> Issue {
         Issue {
-            severity: self.rule.severity,
+            severity: self.invariant.as_ref().map_or(self.rule.severity, |(severity, _)| *severity),
             code: self.rule.code,
-            rule: self.rule.id.into(),
+            rule: self.invariant.map_or(self.rule.id.into(), |(_, id)| id.into()),
             // In FHIRPath the extensions of a primitive are below the element itself: `birthDate.extension`.
             expression: Some(self.node.path().replace("._", ".")),
             position: Some(self.node.position()),
