@@ -145,6 +145,7 @@ fn patient(place: &str) -> Value {
         "address": [{ "line": [text("line")], "city": text("city"), "postalCode": text("postal-code") }],
         "photo": [{ "contentType": "image/png", "title": text("photo"), "url": format!("https://x.example/{}", text("photo-url")) }],
         "contact": [{ "name": { "family": text("contact") } }],
+        "managingOrganization": { "reference": "#c" },
     })
 }
 

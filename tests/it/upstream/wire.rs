@@ -104,7 +104,7 @@ async fn tls_shows_a_certificate_and_trusts_what_it_is_told_to() {
 /// A document may be signed: not a byte of it changes, it gets no id and no tag, and what became of it an operator says.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_document_goes_on_as_it_came() {
-    let document = r#"{ "resourceType" : "Bundle", "type":"document","identifier":{"value":"1"},"timestamp":"2026-01-01T00:00:00Z", "entry":[{"fullUrl":"urn:uuid:00000000-0000-4000-8000-000000000009","resource":{"resourceType":"Composition","status":"final","type":{"text":"x"},"date":"2026-01-01","author":[{"display":"a"}],"title":"t"}}]}"#;
+    let document = r#"{ "resourceType" : "Bundle", "type":"document","identifier":{"system":"urn:a","value":"1"},"timestamp":"2026-01-01T00:00:00Z", "entry":[{"fullUrl":"urn:uuid:00000000-0000-4000-8000-000000000009","resource":{"resourceType":"Composition","status":"final","type":{"text":"x"},"date":"2026-01-01","author":[{"display":"a"}],"title":"t"}}]}"#;
     for resolve in ["client-ids", "tag-probe", "park"] {
         let fake = Fake::start().await;
         let rig = Rig::with(&settings(&fake, resolve)).await;
