@@ -117,6 +117,12 @@ impl Seen {
         new
     }
 
+    /// Whether a field is among them.
+    #[inline]
+    pub(crate) fn contains(&self, field: u16) -> bool {
+        self.0[usize::from(field) / 64 % self.0.len()] & (1 << (field % 64)) != 0
+    }
+
     /// The fields of `self` that `other` lacks.
     pub(crate) fn without(&self, other: &Self) -> impl Iterator<Item = usize> {
         let left: [u64; FIELDS_MAX / 64] = std::array::from_fn(|word| self.0[word] & !other.0[word]);

@@ -3,7 +3,8 @@
 
 use std::sync::OnceLock;
 
-use crate::definitions::program::Constraint;
+use super::shortcut::Shortcut;
+use crate::definitions::program::{Constraint, Seen, Shape};
 use crate::definitions::{Definitions, TypeId};
 use crate::path::{Budget, Document, Environment, Invariant, Offline, Type, Verdict};
 use crate::tree::Node;
@@ -17,8 +18,15 @@ pub(super) struct Invariants {
     types: Box<[OnceLock<Slots>]>,
 }
 
-/// The invariants of one type, by number; each compiled at its first use. None: it could not be compiled.
-type Slots = Box<[OnceLock<Option<Invariant>>]>;
+/// The invariants of one type, by number; each compiled at its first use.
+type Slots = Box<[OnceLock<Compiled>]>;
+
+#[derive(Debug)]
+struct Compiled {
+    shortcut: Shortcut,
+    /// None: it could not be compiled.
+    invariant: Option<Invariant>,
+}
 
 /// The element that is asked about.
 #[derive(Clone, Copy)]
@@ -29,6 +37,9 @@ pub(super) struct Asked<'t> {
     pub(super) resource: Node<'t>,
     pub(super) container: Node<'t>,
 }
+
+/// An object's shape, and which of its fields it has.
+pub(super) type Content<'c> = (&'c Shape, &'c Seen);
 
 impl Invariants {
     /// For these definitions; compiles nothing yet.
@@ -44,6 +55,7 @@ impl Invariants {
         of: TypeId,
         constraint: &Constraint,
         asked: Asked<'a>,
+        content: Option<Content<'_>>,
     ) -> Verdict {
         let Some(slots) = self.types.get(of.index()) else { return Verdict::Open };
         let slots = slots.get_or_init(|| {
@@ -51,11 +63,15 @@ impl Invariants {
             (0..count).map(|_| OnceLock::new()).collect()
         });
         let Some(slot) = slots.get(usize::from(constraint.number)) else { return Verdict::Open };
-        let invariant = slot.get_or_init(|| {
+        let compiled = slot.get_or_init(|| {
             let text = definitions.strings().at(constraint.expression);
-            Invariant::compile(text, definitions, asked.ty).ok()
+            let shortcut = content.map(|(shape, _)| Shortcut::new(text, shape)).unwrap_or_default();
+            Compiled { shortcut, invariant: Invariant::compile(text, definitions, asked.ty).ok() }
         });
-        let Some(invariant) = invariant else { return Verdict::Open };
+        if content.is_some_and(|(_, seen)| compiled.shortcut.holds(asked.node, seen)) {
+            return Verdict::Holds;
+        }
+        let Some(invariant) = &compiled.invariant else { return Verdict::Open };
         let host = Offline::new(definitions);
         let budget = Budget { steps_max: STEPS_MAX, ..Budget::default() };
         let environment = Environment { budget, ..Environment::new(&host) };

@@ -7,6 +7,7 @@ mod invariants;
 mod lexical;
 mod reference;
 pub mod rules;
+mod shortcut;
 mod walk;
 
 use std::sync::Arc;

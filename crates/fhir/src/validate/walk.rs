@@ -1,7 +1,7 @@
 //! The walk over one resource: members against the shape of their type, cardinalities, arrays, choices and the
 //! underscore members of primitives. Depth is bounded; each node is visited once.
 
-use super::invariants::{Asked, Invariants};
+use super::invariants::{Asked, Content, Invariants};
 use super::reference::{References, Scope};
 use super::rules::{self, Rule};
 use super::{Resolve, lexical};
@@ -123,7 +123,14 @@ impl<'w, 't> Walk<'w, 't> {
     }
 
     /// The invariants of an element, defined in the type `of`.
-    fn invariants(&mut self, of: TypeId, constraints: &[Constraint], node: Node<'t>, ty: Type, scope: Scope<'t>) {
+    fn invariants(
+        &mut self,
+        of: TypeId,
+        constraints: &[Constraint],
+        (node, ty): (Node<'t>, Type),
+        scope: Scope<'t>,
+        content: Option<Content<'_>>,
+    ) {
         let Some(document) = self.document else { return };
         for constraint in constraints {
             if self.is_full() {
@@ -132,7 +139,7 @@ impl<'w, 't> Walk<'w, 't> {
             let asked = Asked { node, ty, resource: scope.resource, container: scope.container };
             let key = self.definitions.strings().at(constraint.key);
             let human = self.definitions.strings().at(constraint.human);
-            match self.invariants.ask(self.definitions, document, of, constraint, asked) {
+            match self.invariants.ask(self.definitions, document, of, constraint, asked, content) {
                 Verdict::Holds => {}
                 Verdict::Broken => {
                     let severity = if constraint.is_error { Severity::Error } else { Severity::Warning };
@@ -287,7 +294,8 @@ impl<'w, 't> Walk<'w, 't> {
             self.extension(node, shape, &seen);
         }
         if !shape.constraints.is_empty() {
-            self.invariants(id, &shape.constraints, node, Type::Object(id, place), scope);
+            let content = Some((shape, &seen));
+            self.invariants(id, &shape.constraints, (node, Type::Object(id, place)), scope, content);
         }
     }
 
@@ -381,7 +389,7 @@ impl<'w, 't> Walk<'w, 't> {
     ) {
         if !field.constraints.is_empty() {
             let ty = Type::Object(within.id, within.place).at(slot.kind).unwrap_or(Type::Unknown);
-            self.invariants(within.id, &field.constraints, node, ty, scope);
+            self.invariants(within.id, &field.constraints, (node, ty), scope, None);
         }
         let (id, program, place, inner) = match slot.kind {
             Kind::Primitive(primitive) => return self.primitive(node, primitive, field),
