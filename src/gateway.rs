@@ -65,22 +65,71 @@ pub enum Fate {
     Open,
 }
 
+/// Units that are admitted together at most: enough for what they share to cost each of them little.
+const TOGETHER_MAX: usize = 32;
+
+/// What a unit has become by the time it is recorded.
+enum Ahead {
+    /// The same unit came before, and this is what was answered then.
+    Known(Answer),
+    Answered(Box<Answered>),
+}
+
 impl Gateway {
     /// What comes in. The answer is given only once a crash can no longer lose the unit.
     ///
     /// # Errors
     /// A refusal with every issue, or an outage; nothing of the unit is kept in either case.
     pub async fn admit(&self, received: Received) -> Result<Answer> {
-        let mut watch = self.door.observer().watch();
-        let admitted = self.admit_watched(received, &mut watch).await;
-        watch.ended(admitted.as_ref().err());
-        admitted
+        let admitted = self.admit_all(vec![received]).await.pop();
+        admitted.unwrap_or_else(|| Err(Error::defect("a unit went in and nothing came of it")))
     }
 
-    async fn admit_watched(&self, received: Received, watch: &mut Watch<'_>) -> Result<Answer> {
+    /// The same for units of one stream: each goes its own way in and has its own answer, in their order; they share the
+    /// commit that records them.
+    pub async fn admit_all(&self, received: Vec<Received>) -> Vec<Result<Answer>> {
+        let mut units = Vec::with_capacity(received.len());
+        for received in received {
+            let mut watch = self.door.observer().watch();
+            let ahead = self.ahead(received, &mut watch).await;
+            units.push((watch, ahead));
+        }
+        units.iter_mut().for_each(|(watch, _)| watch.resume());
+        let answered = units.iter().filter_map(|(_, ahead)| match ahead {
+            Ok(Ahead::Answered(answered)) => Some(&**answered),
+            _ => None,
+        });
+        let mut recorded = self.record(&answered.collect::<Vec<_>>()).await.into_iter();
+        let ended = units.into_iter().map(|(mut watch, ahead)| {
+            let admitted = match ahead {
+                Ok(Ahead::Answered(_)) => {
+                    let lost = || Err(Error::defect("a unit was forgotten by those who recorded it"));
+                    let recorded = watch.lap(Timed::Record, recorded.next().unwrap_or_else(lost));
+                    recorded.inspect(|answer| watch.recorded(answer.entries.len()))
+                }
+                Ok(Ahead::Known(answer)) => Ok(answer),
+                Err(error) => Err(error),
+            };
+            watch.ended(admitted.as_ref().err());
+            admitted
+        });
+        ended.collect()
+    }
+
+    /// How many units of a stream are best admitted together. Each that is told to an upstream waits for its answer, and
+    /// is to be recorded as soon as that has come.
+    pub fn together_max(&self) -> usize {
+        match self.upstream {
+            Upstream::Nowhere => TOGETHER_MAX,
+            Upstream::Server(_) => 1,
+        }
+    }
+
+    /// The way in up to what is recorded.
+    async fn ahead(&self, received: Received, watch: &mut Watch<'_>) -> Result<Ahead> {
         let normalized = watch.lap(Timed::Normalize, normalize::unit(received, &self.mappings))?;
         if let Some(answer) = self.recorder.first_answer(&normalized).await? {
-            return Ok(answer);
+            return Ok(Ahead::Known(answer));
         }
         let checked = watch.lap(Timed::Check, check::unit(normalized, &self.rules))?;
         watch.found(checked.issues());
@@ -91,9 +140,7 @@ impl Gateway {
         let twin = self.recorder.twin(permitted.checked().normalized());
         let staged = watch.lap(Timed::Stage, stage::unit(permitted, twin, &self.stage).await)?;
         let answered = watch.lap(Timed::Forward, forward::unit(staged, &self.upstream).await)?;
-        let answer = watch.lap(Timed::Record, self.record(answered).await)?;
-        watch.recorded(answer.entries.len());
-        Ok(answer)
+        Ok(Ahead::Answered(Box::new(answered)))
     }
 
     /// Takes up what was staged and not recorded: the same stages, but for asking the upstream what became of it instead
@@ -137,15 +184,27 @@ impl Gateway {
             Resolved::Open => return Ok(Fate::Open),
             Resolved::Refused => return Ok(Fate::Refused),
         };
-        self.record(*answered).await?;
+        self.record_one(&answered).await
+    }
+
+    async fn record_one(&self, answered: &Answered) -> Result<Fate> {
+        for recorded in self.record(&[answered]).await {
+            recorded?;
+        }
         Ok(Fate::Recorded)
     }
 
-    async fn record(&self, answered: Answered) -> Result<Answer> {
-        let recorded = record::unit(&answered, &self.recorder, &self.door).await?;
-        self.filer.recorded(&recorded, &self.recorder, &self.door).await;
-        stage::close(answered.staged().operation(), &self.stage).await;
-        Ok(recorded.into_answer())
+    async fn record(&self, answered: &[&Answered]) -> Vec<Result<Answer>> {
+        let recorded = record::units(answered, &self.recorder, &self.door).await;
+        let mut answers = Vec::with_capacity(recorded.len());
+        for (answered, recorded) in answered.iter().zip(recorded) {
+            if let Ok(recorded) = &recorded {
+                self.filer.recorded(recorded, &self.recorder, &self.door).await;
+                stage::close(answered.staged().operation(), &self.stage).await;
+            }
+            answers.push(recorded.map(record::Recorded::into_answer));
+        }
+        answers
     }
 
     /// The units that wait for an operator, the first `limit` of them, and whether there are more.
@@ -187,8 +246,7 @@ impl Gateway {
             },
             Ruling::Found(places) => {
                 let (staged, _) = self.once_more(received, leftover).await?;
-                self.record(forward::found(staged, &places)?).await?;
-                Ok(Fate::Recorded)
+                self.record_one(&forward::found(staged, &places)?).await
             }
         }
     }

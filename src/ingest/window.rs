@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 
 use crate::error::{Error, Result};
 
@@ -39,9 +39,25 @@ impl Window {
     /// # Errors
     /// A defect: it is never closed.
     pub async fn enter(&self, bytes: usize) -> Result<Entered> {
-        let wanted = steps(bytes.saturating_add(BESIDE)).min(self.steps);
-        let permit = Arc::clone(&self.room).acquire_many_owned(wanted).await;
-        permit.map(Entered).map_err(|_| Error::defect("a window was closed"))
+        let permit = Arc::clone(&self.room).acquire_many_owned(self.wanted(bytes)).await;
+        permit.map(Entered).map_err(|_| closed())
+    }
+
+    /// The same, but none where it would have to wait: for who holds some of the room already, since two who wait for each
+    /// other's wait for ever.
+    ///
+    /// # Errors
+    /// As [`Window::enter`].
+    pub fn try_enter(&self, bytes: usize) -> Result<Option<Entered>> {
+        match Arc::clone(&self.room).try_acquire_many_owned(self.wanted(bytes)) {
+            Ok(permit) => Ok(Some(Entered(permit))),
+            Err(TryAcquireError::NoPermits) => Ok(None),
+            Err(TryAcquireError::Closed) => Err(closed()),
+        }
+    }
+
+    fn wanted(&self, bytes: usize) -> u32 {
+        steps(bytes.saturating_add(BESIDE)).min(self.steps)
     }
 }
 
@@ -50,6 +66,10 @@ impl Entered {
     pub fn bytes(&self) -> usize {
         self.0.num_permits() * STEP
     }
+}
+
+fn closed() -> Error {
+    Error::defect("a window was closed")
 }
 
 fn steps(bytes: usize) -> u32 {
@@ -71,7 +91,8 @@ mod tests {
         let window = Window::new(100 << 10);
         let small = window.enter(10 << 10).await.unwrap();
         assert_eq!(small.bytes(), 18 << 10);
-        let second = window.enter(67 << 10).await.unwrap();
+        let second = window.try_enter(67 << 10).unwrap().unwrap();
+        assert!(window.try_enter(0).unwrap().is_none());
         assert!(waits(window.enter(0)).await, "7 KiB are left");
         assert!(waits(window.enter(usize::MAX)).await);
         drop((small, second));

@@ -30,6 +30,11 @@ impl<'a> Watch<'a> {
         output
     }
 
+    /// Begins a lap now: the time since the last one went by with others.
+    pub fn resume(&mut self) {
+        self.lap = Instant::now();
+    }
+
     /// Counts what `check` found.
     pub fn found(&self, issues: &[Issue]) {
         for issue in issues {

@@ -1,6 +1,6 @@
-//! Bodies: the versions of one unit about the same patients, sealed together.
+//! Bodies: the versions of one commit about the same patients, sealed together.
 //!
-//! Takes: versions of one unit with what is known of them. Gives: rows of [`Table::Body`], where in them each version
+//! Takes: versions of one unit, or of several, with what is known of them. Gives: rows of [`Table::Body`], where in them each version
 //! lies, and a version back. Never: puts versions about different patients under one seal, since destroying one
 //! patient's key must destroy what is about her and nothing else; leaves anything in the clear but how many there are.
 //!
@@ -37,15 +37,14 @@ struct Common {
     subjects: Vec<Pseudonym>,
     unattributed: bool,
     sender: String,
-    operation: String,
 }
 
-/// The bodies of a unit, while it is being recorded.
+/// The bodies of a commit, while it is being made.
 pub(super) struct Bodies {
     operation: [u8; 16],
     rows: u32,
-    /// By whom they are about.
-    groups: HashMap<(Vec<Pseudonym>, bool), Group>,
+    /// By whom they are about, and who sent them.
+    groups: HashMap<(Vec<Pseudonym>, bool, String), Group>,
 }
 
 /// Versions about the same patients.
@@ -60,7 +59,7 @@ struct Group {
 }
 
 impl Bodies {
-    /// Of the operation with this id.
+    /// Named by the operation with this id.
     pub(super) fn new(operation: &[u8; 16]) -> Self {
         Self { operation: *operation, rows: 0, groups: HashMap::new() }
     }
@@ -76,7 +75,7 @@ impl Bodies {
         sealers: &mut Sealers<'_>,
         batch: &mut Batch,
     ) -> Result<Location> {
-        let whom = (about.subjects.clone(), about.unattributed);
+        let whom = (about.subjects.clone(), about.unattributed, about.sender.clone());
         let group = match self.groups.entry(whom) {
             std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
             std::collections::hash_map::Entry::Vacant(new) => {
@@ -143,7 +142,6 @@ fn lead(about: &About) -> Result<Vec<u8>> {
         subjects: about.subjects.clone(),
         unattributed: about.unattributed,
         sender: about.sender.clone(),
-        operation: about.operation.clone(),
     };
     let text =
         serde_json::to_vec(&common).map_err(|_| Error::defect("what versions have in common can't be written"))?;
@@ -158,6 +156,7 @@ fn write(about: &About, body: &[u8], plain: &mut Vec<u8>) -> Result<()> {
     plain.extend_from_slice(&[0; 8]);
     piece(about.resource_type.as_bytes(), plain)?;
     piece(about.id.as_bytes(), plain)?;
+    piece(about.operation.as_bytes(), plain)?;
     plain.extend_from_slice(&about.version.to_be_bytes());
     plain.push(u8::from(about.upstream_version.is_some()));
     piece(about.upstream_version.as_deref().unwrap_or_default().as_bytes(), plain)?;
@@ -181,6 +180,7 @@ fn write(about: &About, body: &[u8], plain: &mut Vec<u8>) -> Result<()> {
 fn read(head: &mut Reader<'_>, common: Common) -> Result<About> {
     let resource_type = head.text()?;
     let id = head.text()?;
+    let operation = head.text()?;
     let version = u64::from_be_bytes(head.array()?);
     let [has_upstream_version] = head.array()?;
     let upstream_version = head.text()?;
@@ -193,7 +193,7 @@ fn read(head: &mut Reader<'_>, common: Common) -> Result<About> {
         let subject = HEXLOWER.encode(&head.array::<32>()?);
         subjects.push(SubjectOpening { s, subject, n: u64::from_be_bytes(head.array()?) });
     }
-    let Common { recorded_at, subjects: whom, unattributed, sender, operation } = common;
+    let Common { recorded_at, subjects: whom, unattributed, sender } = common;
     Ok(About {
         resource_type,
         id,

@@ -1,6 +1,6 @@
 //! Where a version lies among the sealed bodies.
 //!
-//! Takes: an operation, a row of its bodies, a place in it. Gives: the values of the rows by which a version is found.
+//! Takes: the operation that names a row of bodies, the row, a place in it. Gives: the values of the rows by which a version is found.
 //! Never: says what lies there.
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -13,6 +13,7 @@ const LOCATION_BYTES: usize = 16 + 4 + 4;
 /// Where a version lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Location {
+    /// Its own, or that of another unit of the same commit.
     operation: [u8; 16],
     row: u32,
     at: u32,

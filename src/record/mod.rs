@@ -3,12 +3,14 @@
 //! Takes: [`Answered`]. Gives: [`Recorded`], whose existence proves that versions, leaves and work are durable. Never:
 //! keeps part of a unit; acknowledges what a crash can lose; writes plaintext of a record.
 //!
-//! One commit holds everything. A crash before it leaves nothing of the unit (with an upstream: the staged operation,
-//! which is resolved at the next start); a crash after it leaves a unit that is recorded and was not answered: the
-//! sender asks again and, with its idempotency key, gets the answer that it missed.
+//! One commit holds everything of a unit, and may hold several units of a stream, each of them whole (`commit`). A crash
+//! before it leaves nothing of the unit (with an upstream: the staged operation, which is resolved at the next start); a
+//! crash after it leaves a unit that is recorded and was not answered: the sender asks again and, with its idempotency
+//! key, gets the answer that it missed.
 
 mod answer;
 mod body;
+mod commit;
 pub mod counters;
 pub mod file;
 mod idempotency;
@@ -29,29 +31,22 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use data_encoding::HEXLOWER;
 use sluice_fhir::canonical::Digest;
-use sluice_fhir::tree::{self, Node, Tree};
+use sluice_fhir::tree::{self, Tree};
 use time::OffsetDateTime;
 
 pub use self::answer::{Answer, EntryAnswer};
-use self::body::Bodies;
+use self::commit::{Attempt, Draft, Unit};
 use self::file::Filing;
 use self::leaf::{LEAF_BYTES, Record};
-use self::location::Head;
-use self::plan::Planned;
 use self::reading::Reading;
 use self::recent::Recent;
-use self::version::About;
-use self::work::{Piece, Shared, Work};
 use crate::consent::door::{Again, Basis, Denied, Door, Permitted};
 use crate::consent::pseudonym::Pseudonym;
-use crate::consent::subjects::{Subjects, local_id_key};
 use crate::error::{Error, Peer, Refusal, Result};
 use crate::forward::Answered;
-use crate::ingest::unit::{Context, Prefer, Shape};
+use crate::ingest::unit::Context;
 use crate::keys::Keys;
-use crate::normalize::Resource;
 use crate::store::vault::{Sealers, Vault, place};
 use crate::store::{Batch, CommitError, Store, Table};
 
@@ -101,57 +96,43 @@ impl Recorded {
 /// decide. Nothing of the unit is kept in any case.
 pub async fn unit(answered: &Answered, recorder: &Recorder, door: &Door) -> Result<Recorded> {
     let permitted = answered.staged().permitted();
-    let mut ground = Again { basis: permitted.basis().to_vec(), announced: permitted.announced() };
+    let mut ground = ground(permitted);
     for _ in 0..ATTEMPTS_MAX {
-        match recorder.attempt(answered, &ground, door).await? {
-            Attempt::Recorded(recorded) => return Ok(recorded),
-            Attempt::Raced => {}
-            Attempt::Moved => ground = door.again(permitted, answered.upstream().is_some()).await?,
+        match recorder.attempt(&[Unit { answered, ground: &ground }], door).await.pop() {
+            Some(Ok(Attempt::Recorded(recorded))) => return Ok(recorded),
+            Some(Ok(Attempt::Raced)) | None => {}
+            Some(Ok(Attempt::Moved)) => ground = door.again(permitted, answered.upstream().is_some()).await?,
+            Some(Err(error)) => return Err(error),
         }
     }
     Err(Error::outage(Peer::Store, Duration::from_secs(1), "the rows of a unit keep moving"))
 }
 
-/// How one try ended.
-enum Attempt {
-    Recorded(Recorded),
-    /// The rows that it was planned on have moved.
-    Raced,
-    /// What its subjects decided has moved.
-    Moved,
+/// Records units, each for itself, in one commit as far as they can go together; what became of each, in their order,
+/// is what [`unit`] would have given.
+pub async fn units(answered: &[&Answered], recorder: &Recorder, door: &Door) -> Vec<Result<Recorded>> {
+    let grounds: Vec<Again> = answered.iter().map(|it| ground(it.staged().permitted())).collect();
+    let together: Vec<Unit<'_>> =
+        answered.iter().zip(&grounds).map(|(answered, ground)| Unit { answered, ground }).collect();
+    let attempts = if together.len() > 1 {
+        recorder.attempt(&together, door).await
+    } else {
+        together.iter().map(|_| Ok(Attempt::Raced)).collect()
+    };
+    let mut recorded = Vec::with_capacity(answered.len());
+    for (answered, attempt) in answered.iter().zip(attempts) {
+        recorded.push(match attempt {
+            Ok(Attempt::Recorded(it)) => Ok(it),
+            Ok(Attempt::Raced | Attempt::Moved) => unit(answered, recorder, door).await,
+            Err(error) => Err(error),
+        });
+    }
+    recorded
 }
 
-/// A version that is about to be written.
-struct Draft<'a> {
-    resource: &'a Resource,
-    plan: &'a Planned,
-    subjects: &'a Subjects,
-    body: &'a Bytes,
-    stored: Option<Digest>,
-    /// Of a Consent: whose it is, and whose the version before it was.
-    affected: Vec<Pseudonym>,
-    upstream_version: Option<String>,
-}
-
-/// A unit on its way into one commit.
-struct Writing<'a> {
-    batch: Batch,
-    bodies: Bodies,
-    sealers: Sealers<'a>,
-    /// Leaves without an index yet, one after another.
-    leaves: Vec<u8>,
-    /// What is to be routed, and how many bytes their bodies have.
-    pieces: Vec<Piece>,
-    pieces_bytes: usize,
-}
-
-/// What all versions of a unit have in common.
-#[derive(Clone, Copy)]
-struct Versioning<'a> {
-    announced: bool,
-    context: &'a Context,
-    recorded_at: &'a str,
-    operation: &'a str,
+/// What a unit was permitted on.
+fn ground(permitted: &Permitted) -> Again {
+    Again { basis: permitted.basis().to_vec(), announced: permitted.announced() }
 }
 
 impl Recorder {
@@ -253,219 +234,6 @@ impl Recorder {
         }
     }
 
-    /// One try.
-    async fn attempt(&self, answered: &Answered, ground: &Again, door: &Door) -> Result<Attempt> {
-        let staged = answered.staged();
-        let permitted = staged.permitted();
-        let normalized = permitted.checked().normalized();
-        let context = normalized.context();
-        let recorded_at = instant(OffsetDateTime::now_utc());
-        let looked_up = self.look_up(normalized).await?;
-        if let Some(answer) = looked_up.first {
-            // The same unit, sent twice at once: the other one was faster.
-            return Ok(Attempt::Recorded(Recorded { answer, filings: Vec::new() }));
-        }
-        let planned = plan::unit(normalized, answered.upstream(), self).await?;
-        let bodies = rewrite::unit(normalized, &planned, &recorded_at, answered.upstream().is_some(), self).await?;
-        let everyone = everyone(permitted);
-        // New keys are durable when this returns, and before anything is sealed with them. A crash right here leaves
-        // keys that nothing is sealed with: harmless.
-        self.vault.prepare(ids(&everyone)).await?;
-
-        let representation = context.prefer == Prefer::Representation;
-        let mut drafts = Vec::with_capacity(planned.len());
-        for (at, plan) in planned.iter().enumerate().filter(|(_, plan)| plan.write) {
-            let (resource, subjects) = (&normalized.resources()[at], &permitted.subjects()[at]);
-            let body = &bodies[at];
-            let stored = if representation { Some(digest(body)?) } else { None };
-            let upstream_version = answered.upstream().and_then(|it| it.get(at)?.version.clone());
-            let affected = if &**resource.resource_type() == "Consent" {
-                self.affected(plan, subjects).await?
-            } else {
-                Vec::new()
-            };
-            drafts.push(Draft { resource, plan, subjects, body, stored, affected, upstream_version });
-        }
-        let authored = provenance::of(answered, &planned, &recorded_at, self)?;
-        for provenance::Authored { resource, plan, subjects, body } in &authored {
-            drafts.push(Draft {
-                resource,
-                plan,
-                subjects,
-                body,
-                stored: None,
-                affected: Vec::new(),
-                upstream_version: None,
-            });
-        }
-
-        let operation = staged.operation().to_string();
-        let answer = told(answered, &planned, &bodies, &recorded_at, &operation)?;
-        // Staged no more, in the same commit.
-        let mut sealers = Sealers::new(&self.vault);
-        let mut batch = staged.settle(self.remember(normalized, looked_up, &answer, &everyone, &mut sealers)?);
-        batch = batch.put(
-            Table::Operation,
-            staged.operation().as_bytes().to_vec(),
-            self.operation_row(&answer, &planned, &authored, &context.caller.institution)?,
-        );
-        for plan in planned.iter().filter(|plan| !plan.write) {
-            batch = batch.expect_read(Table::Resource, plan.key.head(), plan.head.clone());
-        }
-        batch.append(self.indexed(&drafts).await?);
-
-        // From here on the lock is held: numbers, leaves and rows, until the batch is in the store's hands.
-        let mut numbering = self.counters.number(&everyone, &*self.store).await?;
-        // Under the lock: a Consent of one of these subjects is committed wholly before this, and then it is marked as
-        // unfiled or the mirror holds it, or wholly after.
-        if door.moved(&ground.basis) {
-            return Ok(Attempt::Moved);
-        }
-        let bodies = Bodies::new(staged.operation().as_bytes());
-        let (leaves, pieces) = (Vec::new(), Vec::new());
-        let mut writing = Writing { batch, bodies, sealers, leaves, pieces, pieces_bytes: 0 };
-        for basis in &ground.basis {
-            let leaf = self.collected(basis, context, &recorded_at).text("operation", &operation);
-            let leaf = leaf.commit(&[(basis.subject, numbering.next(&basis.subject))])?;
-            writing.leaves.extend_from_slice(&leaf::leaf_bytes(&leaf.commitment));
-            opening(&mut writing.batch, &leaf, &[basis.subject], &mut writing.sealers)?;
-        }
-        let mut filings = Vec::new();
-        let versioning =
-            Versioning { announced: ground.announced, context, recorded_at: &recorded_at, operation: &operation };
-        for draft in &drafts {
-            self.version(&mut writing, draft, &versioning, &mut numbering, &mut filings)?;
-        }
-        self.work(&mut writing, &versioning)?;
-        let Writing { mut batch, bodies, mut sealers, leaves, .. } = writing;
-        bodies.finish(&mut sealers, &mut batch)?;
-        self.pending(&mut batch, &leaves);
-        batch = numbering.seal(batch);
-        let mark = door.unfiled().mark(filings.iter().flat_map(|filing| &filing.subjects).copied().collect());
-        // A crash right here leaves nothing; a crash after the commit leaves everything, unanswered.
-        let committing = self.store.commit(batch);
-        drop(numbering);
-        match committing.await {
-            Ok(()) => {
-                mark.keep();
-                Ok(Attempt::Recorded(Recorded { answer, filings }))
-            }
-            Err(CommitError::Conflict { .. }) => {
-                self.counters.forget().await;
-                Ok(Attempt::Raced)
-            }
-            Err(error) => {
-                if error == CommitError::Ambiguous {
-                    // It may have happened: its subjects stay undecidable until a restart has looked.
-                    mark.keep();
-                }
-                self.counters.forget().await;
-                Err(uncommitted(&error))
-            }
-        }
-    }
-
-    /// Whose records a version of a Consent may change: its subjects', and those of the version that it replaces.
-    async fn affected(&self, plan: &Planned, subjects: &Subjects) -> Result<Vec<Pseudonym>> {
-        let mut affected = self.subjects_of(&plan.key, plan.version.saturating_sub(1)).await?;
-        affected.extend(subjects.pseudonyms());
-        affected.sort_unstable();
-        affected.dedup();
-        Ok(affected)
-    }
-
-    /// The rows of one version: the head, the version, its leaf, its work, and where a Patient is found.
-    fn version(
-        &self,
-        writing: &mut Writing<'_>,
-        draft: &Draft<'_>,
-        versioning: &Versioning<'_>,
-        numbering: &mut counters::Numbering<'_>,
-        filings: &mut Vec<Filing>,
-    ) -> Result<()> {
-        let Draft { resource, plan, subjects, body, stored, affected, upstream_version } = draft;
-        let Versioning { announced, context, recorded_at, operation } = *versioning;
-        let numbered: Vec<_> = subjects.pseudonyms().iter().map(|it| (*it, numbering.next(it))).collect();
-        let mut record = Record::new("resource", &self.tenant, recorded_at)
-            .hex("digest", &resource.digest().0)
-            .text("id", &plan.id)
-            .text("operation", operation)
-            .text("sender", &context.caller.institution)
-            .text("type", resource.resource_type())
-            .number("version", plan.version);
-        if let Some(stored) = stored {
-            record = record.hex("stored", &stored.0);
-        }
-        let leaf = record.commit(&numbered)?;
-        let about = About {
-            resource_type: resource.resource_type().to_string(),
-            id: plan.id.clone(),
-            version: plan.version,
-            upstream_version: upstream_version.clone(),
-            recorded_at: recorded_at.to_owned(),
-            subjects: subjects.pseudonyms().to_vec(),
-            unattributed: **subjects == Subjects::Unattributed,
-            sender: context.caller.institution.to_string(),
-            operation: operation.to_owned(),
-            commitment: HEXLOWER.encode(&leaf.commitment),
-            opening: leaf.opening,
-        };
-        let location = writing.bodies.add(&about, body, &mut writing.sealers, &mut writing.batch)?;
-        writing.leaves.extend_from_slice(&leaf::leaf_bytes(&leaf.commitment));
-        let batch = &mut writing.batch;
-        if !plan.fresh {
-            batch.add_expect_read(Table::Resource, plan.key.head(), plan.head.clone());
-        }
-        if let Some(before) = &plan.head {
-            let before = Head::decode(before)?;
-            batch.add_put(Table::Version, plan.key.version(before.version), before.location.encode().to_vec());
-        }
-        batch.add_put(Table::Resource, plan.key.head(), Head { version: plan.version, location }.encode());
-        let piece = Piece { resource: plan.key, version: plan.version };
-        if &**resource.resource_type() == "Consent" {
-            let shared = Shared { operation: operation.to_owned(), traceparent: None };
-            let todo = Work { pieces: vec![piece], shared };
-            let (row, value) = (work::key(work::Kind::File, self.next_sequence()), todo.encode()?);
-            batch.add_put(Table::Work, row.clone(), value.clone());
-            for subject in subjects.pseudonyms() {
-                batch.add_put(Table::SubjectResource, [subject.0, plan.key.0].concat(), Bytes::new());
-            }
-            filings.push(Filing { row, value, subjects: affected.clone() });
-        }
-        if &**resource.resource_type() == "Patient"
-            && let Some(subject) = subjects.pseudonyms().first()
-        {
-            for reference in names(resource, plan) {
-                let key = local_id_key(&self.keys, &reference);
-                batch.add_put(Table::LocalId, key, subject.0.to_vec());
-            }
-        }
-        if announced {
-            if writing.pieces.len() == work::PIECES_MAX || writing.pieces_bytes + body.len() > work::BODY_BYTES_MAX {
-                self.work(writing, versioning)?;
-            }
-            writing.pieces.push(piece);
-            writing.pieces_bytes += body.len();
-        }
-        Ok(())
-    }
-
-    /// The row of the work that was gathered, if any was.
-    fn work(&self, writing: &mut Writing<'_>, versioning: &Versioning<'_>) -> Result<()> {
-        let pieces = std::mem::take(&mut writing.pieces);
-        writing.pieces_bytes = 0;
-        if pieces.is_empty() {
-            return Ok(());
-        }
-        let shared = Shared {
-            operation: versioning.operation.to_owned(),
-            traceparent: versioning.context.traceparent.as_deref().map(str::to_owned),
-        };
-        let key = work::key(work::Kind::Route, self.next_sequence());
-        writing.batch.add_put(Table::Work, key, Work { pieces, shared }.encode()?);
-        Ok(())
-    }
-
     /// Adds a leaf with an opening of its own.
     pub(crate) fn leaf(&self, mut batch: Batch, leaf: &leaf::Leaf, subjects: &[Pseudonym]) -> Result<Batch> {
         opening(&mut batch, leaf, subjects, &mut Sealers::new(&self.vault))?;
@@ -565,67 +333,8 @@ fn opening(batch: &mut Batch, leaf: &leaf::Leaf, subjects: &[Pseudonym], sealers
     Ok(())
 }
 
-/// What the sender is told.
-fn told(
-    answered: &Answered,
-    planned: &[Planned],
-    bodies: &[Bytes],
-    recorded_at: &str,
-    operation: &str,
-) -> Result<Answer> {
-    let checked = answered.staged().permitted().checked();
-    let normalized = checked.normalized();
-    let prefer = normalized.context().prefer;
-    let raw = |bytes: Vec<u8>| {
-        let text = String::from_utf8(bytes).map_err(|_| Error::defect("an answer is not UTF-8"))?;
-        serde_json::value::RawValue::from_string(text).map(Some).map_err(|_| Error::defect("an answer is not JSON"))
-    };
-    let mut entries = Vec::with_capacity(planned.len());
-    for (at, (plan, resource)) in planned.iter().zip(normalized.resources()).enumerate() {
-        let located = answered.upstream().and_then(|it| it.get(at));
-        let representation = prefer == Prefer::Representation && plan.write;
-        entries.push(EntryAnswer {
-            status: located.map_or(plan.status(), |it| it.status),
-            resource_type: resource.resource_type().to_string(),
-            id: plan.id.clone(),
-            version: located.and_then(|it| it.version.clone()).unwrap_or_else(|| plan.version.to_string()),
-            last_modified: located.and_then(|it| it.last_modified.clone()).unwrap_or_else(|| recorded_at.to_owned()),
-            resource: if representation { raw(bodies[at].to_vec())? } else { None },
-            outcome: if prefer == Prefer::Outcome {
-                raw(sluice_fhir::outcome::to_json(checked.issues()))?
-            } else {
-                None
-            },
-        });
-    }
-    let transaction = normalized.shape() == Shape::Transaction;
-    Ok(Answer { operation: operation.to_owned(), transaction, entries })
-}
-
-/// Every subject of a unit once.
-fn everyone(permitted: &Permitted) -> Vec<Pseudonym> {
-    let mut everyone: Vec<_> = permitted.subjects().iter().flat_map(Subjects::pseudonyms).copied().collect();
-    everyone.extend(permitted.basis().iter().map(|basis| basis.subject));
-    everyone.sort_unstable();
-    everyone.dedup();
-    everyone
-}
-
 fn ids(pseudonyms: &[Pseudonym]) -> Vec<[u8; 32]> {
     pseudonyms.iter().map(|it| it.0).collect()
-}
-
-/// The references by which callers may mean this Patient later: by its id here, by the id that it came with, by its
-/// `fullUrl`.
-fn names(resource: &Resource, plan: &Planned) -> Vec<String> {
-    let mut names = vec![format!("Patient/{}", plan.id)];
-    if let Some(carried) = resource.tree().root().member("id").and_then(Node::as_str) {
-        names.push(format!("Patient/{carried}"));
-    }
-    // An urn:uuid is a name within its Bundle only.
-    names.extend(resource.full_url().filter(|url| url.starts_with("http")).map(ToString::to_string));
-    names.dedup();
-    names
 }
 
 fn parse(body: &Bytes) -> Result<Tree> {

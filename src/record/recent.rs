@@ -3,16 +3,15 @@
 //! Takes: the numbers up to which all rows are done. Gives: where the next scan begins. Never: leaves a row behind for
 //! longer than a minute.
 //!
-//! Rows that were deleted cost a scan almost what they cost before, until the store has compacted them away. Their
-//! numbers are microseconds ([`Recorder::next_sequence`](super::Recorder::next_sequence)) and they become visible in
-//! the order of their numbers, but for what passes between the drawing of a number and its commit. So a scan begins a
-//! little before the first row that is not done, and once a minute at the beginning.
+//! Rows that were deleted cost a scan almost what they cost before, until the store has compacted them away. The numbers
+//! of such rows ([`Recorder::next_sequence`](super::Recorder::next_sequence)) only grow, and the rows become visible in
+//! the order of their numbers: whoever draws one holds the lock of the [counters](super::counters) until the batch has been
+//! handed to the store, which applies batches in the order in which they are handed to it. So a scan that has seen a row
+//! has seen every row below it, and the next one begins there, or with the first row that is not done. Once a minute one
+//! begins at the beginning all the same: a clock that was set back between two processes gives a number below those seen.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
-
-/// The longest that passes between the drawing of a number and its commit, in microseconds, by a wide margin.
-const MARGIN_US: u64 = 2_000_000;
 
 const SWEEP: Duration = Duration::from_mins(1);
 
@@ -37,10 +36,10 @@ impl Recent {
         state.from
     }
 
-    /// All rows below this number were seen, and are done.
+    /// All rows below this number were seen, and are done; the row of this number was seen.
     pub fn done_below(&self, number: u64) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        state.from = number.saturating_sub(MARGIN_US);
+        state.from = number;
     }
 }
 
@@ -49,12 +48,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_scan_sees_everything_and_the_next_begins_a_little_before_what_is_left() {
+    fn the_first_scan_sees_everything_and_the_next_begins_with_what_is_left() {
         let recent = Recent::default();
         assert_eq!(recent.from(), 0);
         recent.done_below(10_000_000);
-        assert_eq!(recent.from(), 8_000_000);
+        assert_eq!(recent.from(), 10_000_000);
         recent.done_below(5);
-        assert_eq!(recent.from(), 0);
+        assert_eq!(recent.from(), 5);
     }
 }

@@ -28,7 +28,7 @@ pub struct Piece {
     pub version: u64,
 }
 
-/// Work on versions of one unit, in the unit's order. At least one, at most [`PIECES_MAX`].
+/// Work on versions of units that were committed together, in their order. At least one, at most [`PIECES_MAX`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Work {
     /// What is to be worked on.
@@ -37,11 +37,9 @@ pub struct Work {
     pub shared: Shared,
 }
 
-/// What the versions of one unit have in common.
+/// What these versions have in common.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shared {
-    /// The operation that recorded them.
-    pub operation: String,
     /// The trace that it belongs to.
     pub traceparent: Option<String>,
 }
@@ -111,7 +109,7 @@ mod tests {
     #[test]
     fn a_row_is_read_as_it_was_written_and_not_by_half() {
         let pieces = (0..3).map(|n| Piece { resource: ResourceKey([n; 32]), version: n.into() }).collect();
-        let work = Work { pieces, shared: Shared { operation: "o".to_owned(), traceparent: None } };
+        let work = Work { pieces, shared: Shared { traceparent: None } };
         let value = work.encode().unwrap();
         assert_eq!(Work::decode(&value).unwrap(), work);
         for length in 0..value.len() {

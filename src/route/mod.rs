@@ -307,7 +307,7 @@ fn groups<'a>(decided: &'a [Decided], place: usize, subscriber: &Subscriber) -> 
                 && judgement.passes()
                 && said.rule == judgement.rule
                 && said.outcome == judgement.outcome
-                && before.shared.operation == it.shared.operation
+                && before.version.about.operation == it.version.about.operation
                 && before.version.about.subjects == *subjects
                 && Action::of(before.version.about.version) == Action::of(it.version.about.version)
         };

@@ -29,8 +29,17 @@ use crate::ingest::window::{Entered, Window};
 use crate::record::Answer;
 use crate::store::spool::{Spools, Writer};
 
-/// Units of one stream that are under way at once, if they are small.
+/// Units of one stream that are under way at once where each goes alone, if they are small.
 const WIDTH: usize = 64;
+
+/// Groups of one stream that are under way at once.
+const GROUPS: usize = 8;
+
+/// Bytes of the units of a group, unless it is one alone: what shares a commit is held together until that is done.
+const GROUP_BYTES_MAX: usize = 128 << 10;
+
+/// Bytes of a batch's answer that are sent at a time, about.
+const FRAME_BYTES: usize = 32 << 10;
 
 /// Issues that a summary holds at most.
 const ISSUES_MAX: usize = 1_000;
@@ -51,52 +60,102 @@ pub(super) async fn answer(
     let mut total = Summary::default();
     let observer = Arc::clone(gateway.door.observer());
     let metrics = observer.metrics();
+    let together = gateway.together_max();
+    let width = if together == 1 { WIDTH } else { GROUPS };
     for pass in [Pass::Patients, Pass::Others] {
-        let (sender, receiver) = mpsc::channel::<(usize, Received, Entered)>(WIDTH);
+        let (sender, receiver) = mpsc::channel::<Group>(2);
         let reading = {
             let (units, window) = (Arc::clone(&units), window.clone());
             let runtime = Handle::current();
             tokio::task::spawn_blocking(move || {
-                units.each(pass, |index, unit| {
-                    let entered = runtime.block_on(window.enter(unit.bytes()))?;
+                let mut group = Group::default();
+                let send = |group: &mut Group| {
+                    if group.units.is_empty() {
+                        return Ok(());
+                    }
                     // The receiver is gone only if the request is: then nobody waits for the rest.
-                    let sent = sender.blocking_send((index, unit, entered));
+                    let sent = sender.blocking_send(std::mem::take(group));
                     sent.map_err(|_| Error::defect("the stream's reader is gone"))
-                })
+                };
+                units.each(pass, |index, unit| {
+                    let bytes = unit.bytes();
+                    if !group.takes(bytes, together) {
+                        send(&mut group)?;
+                    }
+                    let entered = match window.try_enter(bytes)? {
+                        Some(entered) => entered,
+                        None => {
+                            // Whoever waits for room holds none.
+                            send(&mut group)?;
+                            runtime.block_on(window.enter(bytes))?
+                        }
+                    };
+                    group.add(index, unit, entered);
+                    Ok(())
+                })?;
+                send(&mut group)
             })
         };
         let received = stream::unfold(receiver, |mut receiver| async move { Some((receiver.recv().await?, receiver)) });
         #[expect(clippy::disallowed_methods, reason = "entries of a batch have no order (FHIR R4 http.html#brules)")]
         let admitted = received
-            .map(|(index, unit, entered)| {
+            .map(|Group { units, places, rooms, .. }| {
                 let gateway = Arc::clone(&gateway);
-                // A task of its own: units of one stream use all cores, and a unit once begun is ended even if the
+                // A task of its own: groups of one stream use all cores, and a unit once begun is ended even if the
                 // sender hangs up.
                 let admitting = async move {
-                    let admitted = gateway.admit(unit).await;
-                    drop(entered);
+                    let admitted = gateway.admit_all(units).await;
+                    drop(rooms);
                     admitted
                 };
                 async move {
                     let admitted = tokio::spawn(admitting.in_current_span()).await;
-                    (index, admitted.unwrap_or_else(|_| Err(Error::defect("a unit's task ended early"))))
+                    let lost = |_| places.iter().map(|_| Err(Error::defect("a unit's task ended early"))).collect();
+                    let admitted: Vec<Result<Answer>> = admitted.unwrap_or_else(lost);
+                    places.into_iter().zip(admitted)
                 }
             })
-            .buffer_unordered(WIDTH);
+            .buffer_unordered(width);
         let mut admitted = std::pin::pin!(admitted);
-        while let Some((index, result)) = admitted.next().await {
-            if let Err(error) = &result {
-                trace::told(error, trace::Whole::Entry);
-                metrics.failed(error);
-            }
-            total.add(index, &result);
-            if !summary {
-                answers.push(index, &result)?;
+        while let Some(group) = admitted.next().await {
+            for (index, result) in group {
+                if let Err(error) = &result {
+                    trace::told(error, trace::Whole::Entry);
+                    metrics.failed(error);
+                }
+                total.add(index, &result);
+                if !summary {
+                    answers.push(index, &result)?;
+                }
             }
         }
         reading.await.map_err(|_| Error::defect("the stream's reader ended early"))??;
     }
     if summary { Ok(reply(StatusCode::OK, FHIR_JSON, total.to_json())) } else { answers.reply() }
+}
+
+/// Units that travel together.
+#[derive(Default)]
+struct Group {
+    units: Vec<Received>,
+    /// The number of each.
+    places: Vec<usize>,
+    rooms: Vec<Entered>,
+    bytes: usize,
+}
+
+impl Group {
+    /// Whether a unit of this length may come along. None waits for another: the stream has been read to its end.
+    fn takes(&self, bytes: usize, units_max: usize) -> bool {
+        self.units.len() < units_max && self.bytes.saturating_add(bytes) <= GROUP_BYTES_MAX
+    }
+
+    fn add(&mut self, index: usize, unit: Received, room: Entered) {
+        self.bytes += unit.bytes();
+        self.units.push(unit);
+        self.places.push(index);
+        self.rooms.push(room);
+    }
 }
 
 /// What became of the units of a stream.
@@ -176,21 +235,30 @@ impl Answers {
 
     /// A `batch-response` that is read from the spool while it is sent.
     fn reply(self) -> Result<Reply> {
-        let spool = self.spool.finish().map_err(|error| unreadable(&error))?;
+        let ranges = self.spool.finish().map_err(|error| unreadable(&error))?.into_ranges();
         let places = self.places;
         let head = Bytes::from_static(b"{\"resourceType\":\"Bundle\",\"type\":\"batch-response\",\"entry\":[");
-        let rest = stream::unfold((spool, places, 0), |(spool, places, at)| async move {
+        let rest = stream::unfold((ranges, places, 0), |(mut ranges, places, mut at)| async move {
             if at > places.len() {
                 return None;
             }
-            let Some((offset, length)) = places.get(at).copied() else {
-                return Some((Bytes::from_static(b"]}"), (spool, places, at + 1)));
-            };
-            let mut text = if at == 0 { Vec::new() } else { vec![b','] };
-            // The spool is in memory or a file of this process. If it can't be read, the body ends early, and the
-            // client sees that: the JSON is not complete.
-            text.extend(spool.range(offset..offset + u64::from(length)).ok()?);
-            Some((Bytes::from(text), (spool, places, at + 1)))
+            let mut text = Vec::with_capacity(FRAME_BYTES);
+            while text.len() < FRAME_BYTES
+                && let Some((offset, length)) = places.get(at).copied()
+            {
+                if at > 0 {
+                    text.push(b',');
+                }
+                // The spool is in memory or a file of this process. If it can't be read, the body ends early, and the
+                // client sees that: the JSON is not complete.
+                ranges.read(offset..offset + u64::from(length), &mut text).ok()?;
+                at += 1;
+            }
+            if at == places.len() {
+                text.extend_from_slice(b"]}");
+                at += 1;
+            }
+            Some((Bytes::from(text), (ranges, places, at)))
         });
         let body = stream::iter([head]).chain(rest);
         let body = StreamBody::new(body.map(|bytes| Ok::<_, Infallible>(Frame::data(bytes))));

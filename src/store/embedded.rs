@@ -177,8 +177,9 @@ impl Rows {
     fn open(options: &Options) -> fjall::Result<Self> {
         let database = Database::builder(&options.dir)
             .cache_size(options.cache_bytes)
-            // One for flushes alone, one for compaction.
-            .worker_threads(2)
+            // Of two, the one that is kept for flushes hands compactions back to the queue in a loop without a pause for as
+            // long as the other is busy with one: a core that does nothing. One does both in turn.
+            .worker_threads(1)
             .max_cached_files(Some(128))
             // The least that the engine allows. It bounds the disk, and the time to recover.
             .max_journaling_size(64 << 20)

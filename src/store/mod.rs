@@ -50,7 +50,7 @@ pub enum Table {
     Operation = 5,
     /// The first answer to a request. Key: keyed hash of (tenant, caller, key). Value: sealed answer. Owner: `stage`.
     Idempotency = 6,
-    /// What settle still has to do, many resources of a unit in one row. Key: stage tag u8, sequence u64. Owner:
+    /// What settle still has to do, many resources of a commit in one row. Key: stage tag u8, sequence u64. Owner:
     /// `record`, `route`.
     Work = 7,
     /// A sequenced leaf of the log. Key: leaf index u64. Value: scheme and commitment. Owner: `anchor`.
@@ -85,7 +85,7 @@ pub enum Table {
     Decision = 22,
     /// Where a leaf stands in the log; dummies have no row. Key: commitment. Value: leaf index u64. Owner: `anchor`.
     LeafIndex = 23,
-    /// Versions of one unit about the same patients. Key: operation id, row u32. Value: sealed. Owner: `record`.
+    /// Versions of one commit about the same patients. Key: an operation's id, row u32. Value: sealed. Owner: `record`.
     Body = 24,
     /// The openings of a consent root. Key: subject tag, root. Value: sealed openings. Owner: `consent`.
     PolicySet = 31,
@@ -194,6 +194,20 @@ impl Batch {
         self.expect.extend(other.expect);
         self.put.extend(other.put);
         self.delete.extend(other.delete);
+    }
+
+    /// Every row that the batch names, in a condition or to change it.
+    pub fn named(&self) -> impl Iterator<Item = (Table, Bytes)> {
+        let expect = self.expect.iter().map(|expect| match expect {
+            Expect::Absent(table, key) | Expect::Value(table, key, _) => (*table, key.clone()),
+        });
+        expect.chain(self.written())
+    }
+
+    /// Every row that the batch changes.
+    pub fn written(&self) -> impl Iterator<Item = (Table, Bytes)> {
+        let put = self.put.iter().map(|row| (row.table, row.key.clone()));
+        put.chain(self.delete.iter().cloned())
     }
 
     /// Whether the batch neither demands nor writes anything.

@@ -89,6 +89,16 @@ pub struct Reader<'s> {
     position: u64,
 }
 
+/// Reads ranges of a spool that lie near each other: the chunks that were read last are kept.
+pub struct Ranges {
+    spool: Spool,
+    /// At most [`KEPT_MAX`], by their number; the one used last comes last.
+    kept: Vec<(u64, Vec<u8>)>,
+}
+
+/// Chunks that [`Ranges`] keeps.
+const KEPT_MAX: usize = 4;
+
 impl Spools {
     /// Spools with files in this directory, which must be there.
     pub fn new(dir: impl Into<PathBuf>, limits: Limits) -> Self {
@@ -184,16 +194,16 @@ impl Spool {
         };
         let mut out = Vec::with_capacity(index(range.end - range.start)?);
         let mut chunk = Vec::new();
-        let mut position = range.start;
-        while position < range.end {
-            let number = position / CHUNK_BYTES as u64;
+        for (number, within) in chunks(&range) {
             sealed.read(number, self.length, &mut chunk)?;
-            let start = number * CHUNK_BYTES as u64;
-            let end = range.end.min(start + chunk.len() as u64);
-            out.extend_from_slice(&chunk[index(position - start)?..index(end - start)?]);
-            position = end;
+            out.extend_from_slice(chunk.get(within).ok_or(SpoolError::OutOfRange)?);
         }
         Ok(out.into())
+    }
+
+    /// To read many small ranges of it, near each other.
+    pub fn into_ranges(self) -> Ranges {
+        Ranges { spool: self, kept: Vec::with_capacity(KEPT_MAX) }
     }
 
     /// All of it in one piece, without a copy where it never left memory. What it holds no longer counts to the
@@ -209,6 +219,54 @@ impl Spool {
     pub fn reader(&self) -> Reader<'_> {
         Reader { spool: self, chunk: Vec::new(), chunk_start: 0, position: 0 }
     }
+}
+
+impl Ranges {
+    /// Appends the bytes of a range to `out`; refuses one that reaches beyond the end.
+    pub fn read(&mut self, range: Range<u64>, out: &mut Vec<u8>) -> Result<(), SpoolError> {
+        if range.start > range.end || range.end > self.spool.length {
+            return Err(SpoolError::OutOfRange);
+        }
+        let sealed = match &self.spool.held {
+            Held::Memory { bytes, .. } => {
+                let index = |position: u64| usize::try_from(position).map_err(|_| SpoolError::OutOfRange);
+                out.extend_from_slice(&bytes[index(range.start)?..index(range.end)?]);
+                return Ok(());
+            }
+            Held::File(sealed) => sealed,
+        };
+        for (number, within) in chunks(&range) {
+            let known = self.kept.iter().position(|(kept, _)| *kept == number);
+            let mut chunk = match known {
+                Some(place) => self.kept.remove(place).1,
+                None if self.kept.len() == KEPT_MAX => self.kept.remove(0).1,
+                None => Vec::new(),
+            };
+            if known.is_none() {
+                sealed.read(number, self.spool.length, &mut chunk)?;
+            }
+            out.extend_from_slice(chunk.get(within).ok_or(SpoolError::OutOfRange)?);
+            self.kept.push((number, chunk));
+        }
+        Ok(())
+    }
+}
+
+/// The chunks that a range lies in, by their number, and which of its bytes are in each.
+fn chunks(range: &Range<u64>) -> impl Iterator<Item = (u64, Range<usize>)> + use<> {
+    const CHUNK: u64 = CHUNK_BYTES as u64;
+    let (mut position, end) = (range.start, range.end);
+    std::iter::from_fn(move || {
+        if position >= end {
+            return None;
+        }
+        let (number, start) = (position / CHUNK, position % CHUNK);
+        let length = (CHUNK - start).min(end - position);
+        position += length;
+        // Both are at most a chunk's length.
+        let start = usize::try_from(start).ok()?;
+        Some((number, start..start + usize::try_from(length).ok()?))
+    })
 }
 
 impl Read for Reader<'_> {
@@ -498,10 +556,10 @@ mod tests {
 
         #[test]
         fn gives_back_what_was_written(
-            length in prop_oneof![0..5000_usize, (CHUNK_BYTES - 2)..(CHUNK_BYTES + 2), 0..(3 * CHUNK_BYTES)],
+            length in prop_oneof![0..5000_usize, (CHUNK_BYTES - 2)..(CHUNK_BYTES + 2), 0..(7 * CHUNK_BYTES)],
             memory in prop_oneof![Just(0), Just(1000), Just(CHUNK_BYTES), Just(1 << 20)],
             step in 1..(2 * CHUNK_BYTES),
-            ranges in proptest::collection::vec((0.0..1.0_f64, 0.0..1.0_f64), 4),
+            ranges in proptest::collection::vec((0.0..1.0_f64, 0.0..1.0_f64), 8),
             buffer in 1..100_000_usize,
         ) {
             let (_dir, spools) = spools(memory, 1 << 30);
@@ -510,8 +568,8 @@ mod tests {
             prop_assert_eq!(spool.in_memory().is_some(), length <= memory);
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "a place in the bytes")]
             let place = |share: f64| (share * length as f64) as usize;
-            for (a, b) in ranges {
-                let (from, to) = (place(a.min(b)), place(a.max(b)));
+            for (a, b) in &ranges {
+                let (from, to) = (place(a.min(*b)), place(a.max(*b)));
                 prop_assert_eq!(&spool.range(from as u64..to as u64).unwrap()[..], &bytes[from..to]);
             }
             let mut reader = spool.reader();
@@ -525,7 +583,15 @@ mod tests {
                 read.extend_from_slice(&some[..count]);
             }
             prop_assert_eq!(&read, &bytes);
-            prop_assert_eq!(spool.into_bytes().unwrap(), bytes);
+            let mut near = spool.into_ranges();
+            for (a, b) in ranges {
+                let (from, to) = (place(a.min(b)), place(a.max(b)));
+                let mut out = b"before".to_vec();
+                near.read(from as u64..to as u64, &mut out).unwrap();
+                prop_assert_eq!(&out, &[b"before", &bytes[from..to]].concat());
+            }
+            prop_assert!(matches!(near.read(0..length as u64 + 1, &mut Vec::new()), Err(SpoolError::OutOfRange)));
+            prop_assert_eq!(near.spool.into_bytes().unwrap(), bytes);
         }
     }
 }

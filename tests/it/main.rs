@@ -13,6 +13,7 @@ mod doors;
 mod events;
 mod failing;
 mod flow;
+mod groups;
 mod house;
 mod input;
 mod ledger;

@@ -150,6 +150,23 @@ impl Rig {
         Ok(answers)
     }
 
+    /// Admits a batch or a collection in two groups, Patients first; what became of each, in the order sent.
+    pub(crate) async fn admit_all(&self, body: &str) -> Result<Vec<Result<Answer>>> {
+        let Units::Many(stream) = self.units(body)? else { return Err(Error::defect("a batch was meant")) };
+        let mut answers = Vec::new();
+        for pass in [Pass::Patients, Pass::Others] {
+            let (mut places, mut received) = (Vec::new(), Vec::new());
+            stream.each(pass, |place, unit| {
+                places.push(place);
+                received.push(unit);
+                Ok(())
+            })?;
+            answers.extend(places.into_iter().zip(self.gateway.admit_all(received).await));
+        }
+        answers.sort_by_key(|(place, _)| *place);
+        Ok(answers.into_iter().map(|(_, answer)| answer).collect())
+    }
+
     fn units(&self, body: &str) -> Result<Units> {
         let mut spool = self.spools.begin();
         spool.write(body.as_bytes()).unwrap();
