@@ -94,7 +94,9 @@ impl Gateway {
             let ahead = self.ahead(received, &mut watch).await;
             units.push((watch, ahead));
         }
-        units.iter_mut().for_each(|(watch, _)| watch.resume());
+        for (watch, _) in &mut units {
+            watch.resume();
+        }
         let answered = units.iter().filter_map(|(_, ahead)| match ahead {
             Ok(Ahead::Answered(answered)) => Some(&**answered),
             _ => None,

@@ -82,13 +82,12 @@ pub(super) async fn answer(
                     if !group.takes(bytes, together) {
                         send(&mut group)?;
                     }
-                    let entered = match window.try_enter(bytes)? {
-                        Some(entered) => entered,
-                        None => {
-                            // Whoever waits for room holds none.
-                            send(&mut group)?;
-                            runtime.block_on(window.enter(bytes))?
-                        }
+                    let entered = if let Some(entered) = window.try_enter(bytes)? {
+                        entered
+                    } else {
+                        // Whoever waits for room holds none.
+                        send(&mut group)?;
+                        runtime.block_on(window.enter(bytes))?
                     };
                     group.add(index, unit, entered);
                     Ok(())
