@@ -152,6 +152,10 @@ impl Gateway {
     /// An outage of the store; what is left is taken up again by the next pass.
     pub async fn recover(&self) -> Result<usize> {
         let Stage::Desk(desk) = &self.stage else { return Ok(0) };
+        // What is over waits for nobody, and keeps nobody waiting.
+        if let Err(error) = desk.sweep().await {
+            tracing::warn!(%error, "keys of operations that are over stay until the next pass");
+        }
         let mut recorded = 0;
         for operation in desk.leftovers().await? {
             match self.resume(desk, operation).await {

@@ -15,6 +15,7 @@ mod prove;
 pub mod receipt;
 mod rows;
 mod sequence;
+pub mod stream;
 
 use std::sync::Arc;
 

@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt as _, stream};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body::Frame;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, Limited, StreamBody};
+use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject as _;
@@ -41,7 +42,7 @@ const CHUNK_BYTES: usize = 256 << 10;
 const ATTEMPTS_MAX: u32 = 6;
 
 /// The longest pause before it is sent again, whatever the answer asks for.
-const PAUSE_MAX: Duration = Duration::from_secs(5);
+pub(super) const PAUSE_MAX: Duration = Duration::from_secs(5);
 
 type Body = UnsyncBoxBody<Bytes, io::Error>;
 
@@ -152,6 +153,14 @@ impl Client {
         }
     }
 
+    /// Sends a request once, on a connection of its own, and gives the answer before its body has come.
+    pub(super) async fn open(&self, ask: &Ask, wait: Duration) -> Result<Response<Incoming>, ClientError> {
+        let mut connection = self.connect().await?;
+        let request = self.request(ask).await?;
+        let answered = tokio::time::timeout(wait, connection.send_request(request)).await;
+        answered.map_err(|_| ClientError::AnswerTimeout)?.map_err(ClientError::Ended)
+    }
+
     async fn send_once(&mut self, ask: &Ask) -> Result<Answer, ClientError> {
         let mut connection = match self.connection.take() {
             // One that the server has closed meanwhile is no longer ready.
@@ -161,6 +170,19 @@ impl Client {
             },
             None => self.connect().await?,
         };
+        let request = self.request(ask).await?;
+        let answered = async {
+            let response = connection.send_request(request).await.map_err(ClientError::Ended)?;
+            let (parts, body) = response.into_parts();
+            let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await.map_err(ClientError::Answer)?.to_bytes();
+            Ok::<_, ClientError>(Answer { status: parts.status, headers: parts.headers, body })
+        };
+        let answer = tokio::time::timeout(ANSWER_TIMEOUT, answered).await.map_err(|_| ClientError::AnswerTimeout)??;
+        self.connection = Some(connection);
+        Ok(answer)
+    }
+
+    async fn request(&self, ask: &Ask) -> Result<Request<Body>, ClientError> {
         let mut request = Request::builder().method(&ask.method).uri(&ask.path);
         let authority = if self.host.contains(':') {
             format!("[{}]:{}", self.host, self.port)
@@ -171,16 +193,7 @@ impl Client {
         for (name, value) in &ask.headers {
             request = request.header(name, value);
         }
-        let request = request.body(body(&ask.payload).await?)?;
-        let answered = async {
-            let response = connection.send_request(request).await.map_err(ClientError::Ended)?;
-            let (parts, body) = response.into_parts();
-            let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await.map_err(ClientError::Answer)?.to_bytes();
-            Ok::<_, ClientError>(Answer { status: parts.status, headers: parts.headers, body })
-        };
-        let answer = tokio::time::timeout(ANSWER_TIMEOUT, answered).await.map_err(|_| ClientError::AnswerTimeout)??;
-        self.connection = Some(connection);
-        Ok(answer)
+        Ok(request.body(body(&ask.payload).await?)?)
     }
 
     async fn connect(&self) -> Result<SendRequest<Body>, ClientError> {
@@ -213,7 +226,7 @@ where
     Ok(sender)
 }
 
-fn retry_after(headers: &HeaderMap) -> Duration {
+pub(super) fn retry_after(headers: &HeaderMap) -> Duration {
     let seconds = headers.get(header::RETRY_AFTER).and_then(|it| it.to_str().ok()).and_then(|it| it.parse().ok());
     Duration::from_secs(seconds.unwrap_or(1))
 }

@@ -2,16 +2,24 @@
 //!
 //! Takes: a gateway whose broker is the feed, and a cursor. Gives: a line for each entry, verified if it is asked for.
 //! Never: loses its place: the cursor of the last line is where to go on.
+//!
+//! `--follow` reads a stream of server-sent events where the gateway offers one, and connects again with the last id
+//! when it ends; where it does not, it asks for page after page, each of which waits for the next entry.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use http::{HeaderValue, Method, StatusCode, Uri, header};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Incoming;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::client::{Ask, Client, Identity, Payload};
+use super::client::{Ask, Client, ClientError, Identity, PAUSE_MAX, Payload, retry_after};
+use super::sse::{Reader, Sent};
 use super::target::Target;
 use super::{Exit, Failure, Format, read, serve};
 use crate::publish::verify::{Trust, Verdict, verify};
@@ -21,6 +29,18 @@ const WAIT_SECONDS: u64 = 30;
 
 /// Entries of a page at most.
 const PAGE_ENTRIES: usize = 256;
+
+/// How often a stream is asked for in vain, with pauses that double, before it is given up: about half a minute.
+const ATTEMPTS_MAX: u32 = 12;
+
+/// The first of these pauses.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// The longest silence of a stream: a gateway says something every 15 seconds.
+const SILENCE_MAX: Duration = Duration::from_mins(1);
+
+/// Bytes of a refusal that are read.
+const REFUSAL_BYTES_MAX: usize = 1 << 20;
 
 /// What is done with events.
 #[derive(Debug, clap::Subcommand)]
@@ -46,7 +66,7 @@ pub struct TailArgs {
     /// Only what came after this cursor
     #[arg(long, value_name = "CURSOR", default_value_t = 0)]
     after: u64,
-    /// Waits for what comes, until it is stopped
+    /// Waits for what comes, until it is stopped: reads a stream where the gateway offers one
     #[arg(long, short)]
     follow: bool,
     /// Verifies each event by the keys of this file
@@ -70,26 +90,48 @@ pub fn run(command: &Command, format: Format, out: &mut dyn Write) -> Result<Exi
     }
     serve::runtime()?.block_on(async {
         let mut feed = Feed::new(&base, &identity, args.subscriber.clone())?;
-        let (mut after, mut exit) = (args.after, Exit::Fine);
+        let mut tail = Tail { args, trust, format, out, after: args.after, exit: Exit::Fine };
+        if args.follow {
+            feed.stream(&mut tail).await?;
+        }
         loop {
-            let page = feed.page(after, if args.follow { WAIT_SECONDS } else { 0 }).await?;
+            let page = feed.page(tail.after, if args.follow { WAIT_SECONDS } else { 0 }).await?;
             for entry in &page.entries {
-                let verdict =
-                    entry.event.as_ref().zip(trust.as_ref()).map(|(it, trust)| verify(it.get().as_bytes(), trust));
-                exit = exit.and(Exit::of_findings(verdict.as_ref().is_some_and(|it| !it.verified)));
-                if let (Some(folder), Some(event)) = (&args.out, &entry.event) {
-                    let file = folder.join(format!("{:08}.json", entry.cursor));
-                    std::fs::write(&file, event.get()).map_err(|error| Failure::file(&file, &error))?;
-                }
-                tell(entry, verdict.as_ref(), format, out)?;
+                tail.entry(entry)?;
             }
-            out.flush()?;
             if page.entries.is_empty() && !args.follow {
-                return Ok(exit);
+                return Ok(tail.exit);
             }
-            after = page.next;
+            tail.after = page.next;
         }
     })
+}
+
+/// What is done with entries, and how far it has come.
+struct Tail<'a> {
+    args: &'a TailArgs,
+    trust: Option<Trust>,
+    format: Format,
+    out: &'a mut dyn Write,
+    /// The cursor of the last entry.
+    after: u64,
+    exit: Exit,
+}
+
+impl Tail<'_> {
+    fn entry(&mut self, entry: &Entry) -> Result<(), Failure> {
+        let verdict =
+            entry.event.as_ref().zip(self.trust.as_ref()).map(|(it, trust)| verify(it.get().as_bytes(), trust));
+        self.exit = self.exit.and(Exit::of_findings(verdict.as_ref().is_some_and(|it| !it.verified)));
+        if let (Some(folder), Some(event)) = (&self.args.out, &entry.event) {
+            let file = folder.join(format!("{:08}.json", entry.cursor));
+            std::fs::write(&file, event.get()).map_err(|error| Failure::file(&file, &error))?;
+        }
+        tell(entry, verdict.as_ref(), self.format, self.out)?;
+        self.out.flush()?;
+        self.after = entry.cursor;
+        Ok(())
+    }
 }
 
 /// A page of a feed, as docs/events.md has it.
@@ -121,11 +163,7 @@ impl Feed {
 
     /// The entries after a cursor; waits for some, if there is none yet.
     pub(super) async fn page(&mut self, after: u64, wait_seconds: u64) -> Result<Page, Failure> {
-        let mut path = format!("/events?after={after}&limit={PAGE_ENTRIES}&wait={wait_seconds}");
-        if let Some(subscriber) = &self.subscriber {
-            path.push_str("&subscriber=");
-            path.push_str(subscriber);
-        }
+        let path = self.path(after, &format!("&limit={PAGE_ENTRIES}&wait={wait_seconds}"));
         let headers = vec![(header::ACCEPT, HeaderValue::from_static("application/json"))];
         let ask = Ask { method: Method::GET, path, headers, payload: Payload::None, repeatable: true };
         let answer = self.client.send(&ask).await.map_err(|error| Failure::could_not_run(&error))?;
@@ -133,16 +171,103 @@ impl Feed {
             return serde_json::from_slice(&answer.body)
                 .map_err(|_| Failure::CouldNotRun("the answer is not a page of a feed".to_owned()));
         }
-        let status = answer.status.as_u16();
-        if let Some(oldest) = answer.headers.get("x-sluice-oldest").and_then(|it| it.to_str().ok()) {
-            return Err(Failure::CouldNotRun(format!(
-                "{status}: what came after {after} is no longer kept up to {oldest}; --after {oldest} goes on"
-            )));
-        }
-        let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-        let text = body["issue"][0]["diagnostics"].as_str().unwrap_or("no feed");
-        Err(Failure::CouldNotRun(format!("{status}: {text}")))
+        Err(refused(answer.status, &answer.headers, &answer.body, after))
     }
+
+    /// Reads streams of events one after another, for as long as there is one to be had. Returns where the gateway has
+    /// none to offer.
+    async fn stream(&self, tail: &mut Tail<'_>) -> Result<(), Failure> {
+        let (mut attempt, mut pause, mut reader) = (1, PAUSE, Reader::default());
+        loop {
+            let before = tail.after;
+            let ended = match self.open(tail.after).await {
+                Ok(response) if response.status() == StatusCode::OK && !is_stream(response.headers()) => return Ok(()),
+                Ok(response) => match response.status() {
+                    StatusCode::OK => {
+                        reader = reader.again();
+                        let ended = read_stream(response.into_body(), &mut reader, tail).await?;
+                        // It was there: what comes next is a beginning again.
+                        (attempt, pause) = (0, PAUSE.max(Duration::from_millis(reader.retry_ms.unwrap_or(0))));
+                        ended
+                    }
+                    StatusCode::NOT_ACCEPTABLE => return Ok(()),
+                    StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+                        pause = retry_after(response.headers());
+                        "the gateway does not serve for now".to_owned()
+                    }
+                    status => {
+                        let (parts, body) = response.into_parts();
+                        let body = Limited::new(body, REFUSAL_BYTES_MAX).collect();
+                        let body = tokio::time::timeout(SILENCE_MAX, body).await.ok().and_then(Result::ok);
+                        let body = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+                        return Err(refused(status, &parts.headers, &body, tail.after));
+                    }
+                },
+                Err(error) => error.to_string(),
+            };
+            if tail.after == before {
+                attempt += 1;
+            }
+            if attempt > ATTEMPTS_MAX {
+                return Err(Failure::CouldNotRun(format!("{ended}; --after {} goes on", tail.after)));
+            }
+            tokio::time::sleep(pause.min(PAUSE_MAX)).await;
+            pause = pause.saturating_mul(2);
+        }
+    }
+
+    async fn open(&self, after: u64) -> Result<http::Response<Incoming>, ClientError> {
+        let path = self.path(after, "");
+        let mut headers = vec![(header::ACCEPT, HeaderValue::from_static("text/event-stream, application/json;q=0.5"))];
+        if after > 0 {
+            headers.push((header::HeaderName::from_static("last-event-id"), HeaderValue::from(after)));
+        }
+        let ask = Ask { method: Method::GET, path, headers, payload: Payload::None, repeatable: true };
+        self.client.open(&ask, SILENCE_MAX).await
+    }
+
+    fn path(&self, after: u64, more: &str) -> String {
+        let subscriber = self.subscriber.as_ref().map_or_else(String::new, |it| format!("&subscriber={it}"));
+        format!("/events?after={after}{more}{subscriber}")
+    }
+}
+
+/// Deals with what a stream sends until it ends; says how it did.
+async fn read_stream(mut body: Incoming, reader: &mut Reader, tail: &mut Tail<'_>) -> Result<String, Failure> {
+    let unreadable = || Failure::CouldNotRun("the answer is not a stream of a feed".to_owned());
+    loop {
+        let frame = match tokio::time::timeout(SILENCE_MAX, body.frame()).await {
+            Ok(Some(Ok(frame))) => frame,
+            Ok(Some(Err(error))) => return Ok(format!("the stream broke off: {error}")),
+            Ok(None) => return Ok("the stream ended".to_owned()),
+            Err(_) => return Ok("the stream is silent".to_owned()),
+        };
+        let bytes: Bytes = frame.into_data().unwrap_or_default();
+        reader.push(&bytes).map_err(|_| unreadable())?;
+        while let Some(Sent { id, data, .. }) = reader.next().map_err(|_| unreadable())? {
+            let cursor = id.parse().map_err(|_| unreadable())?;
+            let event = serde_json::from_str(&data).map_err(|_| unreadable())?;
+            tail.entry(&Entry { cursor, event })?;
+        }
+    }
+}
+
+fn is_stream(headers: &HeaderMap) -> bool {
+    let media_type = headers.get(header::CONTENT_TYPE).and_then(|it| it.to_str().ok()).unwrap_or_default();
+    media_type.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("text/event-stream")
+}
+
+/// What the gateway said instead of a feed.
+fn refused(status: StatusCode, headers: &HeaderMap, body: &[u8], after: u64) -> Failure {
+    let status = status.as_u16();
+    if let Some(oldest) = headers.get("x-sluice-oldest").and_then(|it| it.to_str().ok()) {
+        return Failure::CouldNotRun(format!(
+            "{status}: what came after {after} is no longer kept up to {oldest}; --after {oldest} goes on"
+        ));
+    }
+    let body: Value = serde_json::from_slice(body).unwrap_or_default();
+    let text = body["issue"][0]["diagnostics"].as_str().unwrap_or("no feed");
+    Failure::CouldNotRun(format!("{status}: {text}"))
 }
 
 fn tell(entry: &Entry, verdict: Option<&Verdict>, format: Format, out: &mut dyn Write) -> Result<(), Failure> {

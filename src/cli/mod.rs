@@ -17,6 +17,7 @@ mod outcome;
 pub mod package;
 pub mod parked;
 pub mod serve;
+mod sse;
 mod target;
 pub mod validate;
 pub mod verify;

@@ -31,6 +31,7 @@ use super::{Told, answer};
 use crate::config;
 use crate::consent::subjects::PatientSource;
 use crate::error::{Error, Peer, Result};
+use crate::ingest::unit;
 use crate::stage::Staged;
 use sluice_fhir::reference::is_id;
 
@@ -79,6 +80,19 @@ pub(super) enum Failed {
     Silent(&'static str),
 }
 
+/// The trace that a request belongs to.
+#[derive(Clone, Copy, Default)]
+struct Trace<'a> {
+    parent: Option<&'a str>,
+    state: Option<&'a str>,
+}
+
+impl<'a> Trace<'a> {
+    fn of(context: &'a unit::Context) -> Self {
+        Self { parent: context.traceparent.as_deref(), state: context.tracestate.as_deref() }
+    }
+}
+
 pub(super) type Answer = (StatusCode, http::HeaderMap, Bytes);
 
 impl Client {
@@ -122,8 +136,9 @@ impl Client {
     /// Tells a unit once. What was never sent is tried again, as often as the settings say.
     pub(super) async fn tell(&self, request: &Request, staged: &Staged) -> Told {
         let unit = staged.permitted().checked().normalized();
+        let trace = Trace::of(unit.context());
         let put = (request.method == Method::PUT).then(|| request.path.rsplit('/').next().unwrap_or(""));
-        match self.send(request, unit.context().traceparent.as_deref()).await {
+        match self.send(request, trace).await {
             Ok((status, headers, body)) => answer::read(unit, put, status, &headers, body),
             Err(Failed::Unsent(why)) => Told::Untold(why),
             Err(Failed::Silent(why)) => Told::Silent(why),
@@ -133,27 +148,27 @@ impl Client {
     /// Reads what stands at a path under the base.
     pub(super) async fn read(&self, path: String) -> Result<Answer, Failed> {
         let (method, body) = (Method::GET, Bytes::new());
-        self.send(&Request { method, path, if_none_exist: None, if_match: None, body }, None).await
+        self.send(&Request { method, path, if_none_exist: None, if_match: None, body }, Trace::default()).await
     }
 
-    async fn send(&self, request: &Request, traceparent: Option<&str>) -> Result<Answer, Failed> {
+    async fn send(&self, request: &Request, trace: Trace<'_>) -> Result<Answer, Failed> {
         let mut wait = self.settings.retry_wait;
         for _ in 0..self.settings.retries_max {
-            match self.once(request, traceparent).await {
+            match self.once(request, trace).await {
                 Err(Failed::Unsent(_)) => {}
                 ended => return ended,
             }
             tokio::time::sleep(wait).await;
             wait = wait.saturating_mul(2);
         }
-        self.once(request, traceparent).await
+        self.once(request, trace).await
     }
 
-    async fn once(&self, request: &Request, traceparent: Option<&str>) -> Result<Answer, Failed> {
+    async fn once(&self, request: &Request, trace: Trace<'_>) -> Result<Answer, Failed> {
         let Ok(Ok(_place)) = tokio::time::timeout(self.settings.timeout, self.places.acquire()).await else {
             return Err(Failed::Unsent("too many requests to the upstream are under way"));
         };
-        let request = self.http_request(request, traceparent)?;
+        let request = self.http_request(request, trace)?;
         let whole = async {
             let response = self.http.request(request).await.map_err(|error| {
                 // The connector failed, so no byte of the request was sent.
@@ -172,7 +187,7 @@ impl Client {
         tokio::time::timeout(self.settings.timeout, whole).await.map_err(late)?
     }
 
-    fn http_request(&self, request: &Request, traceparent: Option<&str>) -> Result<http::Request<Full<Bytes>>, Failed> {
+    fn http_request(&self, request: &Request, trace: Trace<'_>) -> Result<http::Request<Full<Bytes>>, Failed> {
         let uri = match request.path.as_bytes() {
             [] => self.base.clone(),
             [b'?', ..] => format!("{}{}", self.base, request.path),
@@ -188,8 +203,10 @@ impl Client {
         if let Some(version) = request.if_match {
             builder = builder.header(header::IF_MATCH, format!("W/\"{version}\""));
         }
-        if let Some(traceparent) = traceparent {
-            builder = builder.header("traceparent", traceparent);
+        for (name, value) in [("traceparent", trace.parent), ("tracestate", trace.state)] {
+            if let Some(value) = value {
+                builder = builder.header(name, value);
+            }
         }
         if let Some(file) = &self.settings.token_file {
             // Read each time, so that a rotated token is used at once.

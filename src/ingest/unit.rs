@@ -35,6 +35,8 @@ pub struct Context {
     pub prefer: Prefer,
     /// W3C `traceparent`, if it was well formed.
     pub traceparent: Option<Arc<str>>,
+    /// W3C `tracestate`, if that was and it is too.
+    pub tracestate: Option<Arc<str>>,
 }
 
 /// RFC 7240 `return`, with FHIR's third value (FHIR R4 http.html#return).

@@ -33,6 +33,7 @@ fn context() -> Context {
         idempotency_key: None,
         prefer: Prefer::Minimal,
         traceparent: None,
+        tracestate: None,
     }
 }
 

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
+use time::OffsetDateTime;
 
 use super::message::message;
 use super::recheck::{Basis, Denial, Recheck};
@@ -23,12 +24,15 @@ use super::rows::{commit, count, read, scan, without};
 use crate::anchor::{AnchorReceipt, LeafProof, Log};
 use crate::broker::{Broker, PublishError, State};
 use crate::config::{Subscriber, Wait};
-use crate::consent::door::Door;
+use crate::consent::door::{Door, Judgement};
 use crate::error::{Error, Result};
 use crate::ingest::window::Window;
-use crate::observe::Published;
-use crate::record::Recorder;
-use crate::route::outbox::{self, Place, Waiting};
+use crate::observe::{self, Published};
+use crate::record::version::{ResourceKey, Version};
+use crate::record::{Recorder, instant};
+use crate::route::decide;
+use crate::route::make::{Making, Told, Way};
+use crate::route::outbox::{self, Hash32, Own, Place, Waiting};
 use crate::store::{Batch, KeyRange, Row, Table};
 
 /// Rows of a lane that are read at a time.
@@ -117,8 +121,7 @@ struct Went {
 /// A row, and what stands in it.
 struct Event {
     row: Row,
-    /// The other lanes that it stands in.
-    others: Vec<Bytes>,
+    own: Own,
     waiting: Waiting,
 }
 
@@ -233,7 +236,7 @@ impl Publisher {
                     return Ok(went);
                 }
                 left -= 1;
-                let entered = room.enter(row.value.len()).await?;
+                let entered = room.enter(outbox::weight(&row.value)).await?;
                 let (end, several) = self.row(row, recorder, door).await?;
                 drop(entered);
                 went.progress.waiting = stand.saturating_sub(at);
@@ -280,13 +283,13 @@ impl Publisher {
 
     /// The first row of its lane, and whether it stands in several.
     async fn row(&self, row: Row, recorder: &Recorder, door: &Door) -> Result<(End, bool)> {
-        let others = match outbox::place_of(&row.key, &row.value)? {
+        let own = match outbox::place_of(&row.key, &row.value)? {
             // It goes in the lane that its row stands in.
             Place::Also => return Ok((End::Waits, true)),
-            Place::Own { others } => others,
+            Place::Own(own) => own,
         };
-        let several = !others.is_empty();
-        for other in &others {
+        let several = !own.others.is_empty();
+        for other in &own.others {
             let first = scan(recorder, Table::Outbox, KeyRange::prefix(other.clone()), 1).await?;
             if first.first().is_none_or(|it| it.key != outbox::beside(other, &row.key)) {
                 return Ok((End::Waits, several));
@@ -294,10 +297,10 @@ impl Publisher {
         }
         let Some(waiting) = outbox::open(recorder, &row.key, &row.value)? else {
             // Erased with a subject: nobody is told, and nothing is left to tell.
-            commit(recorder, without(&row, &others)).await?;
+            commit(recorder, without(&row, &own)).await?;
             return Ok((End::Cancelled, several));
         };
-        let end = self.event(Event { row, others, waiting }, recorder, door).await?;
+        let end = self.event(Event { row, own, waiting }, recorder, door).await?;
         Ok((end, several))
     }
 
@@ -307,15 +310,26 @@ impl Publisher {
         match Basis::from(&event.waiting).recheck(subscriber, recorder, door).await? {
             Recheck::Holds => {}
             Recheck::Waits => return Ok(End::Waits),
-            Recheck::Fails(denial) => {
+            Recheck::Fails { denial, rest } => {
+                let rest = self.rest(&rest, subscriber, recorder, door).await?;
+                if let (Some(subscriber), false) = (subscriber, rest.is_empty()) {
+                    self.narrow(&event, denial, &rest, subscriber, recorder).await?;
+                    door.observer().metrics().published(Published::Cancelled);
+                    // Its new leaf has no index yet.
+                    return Ok(End::Waits);
+                }
                 cancel(&event, denial, recorder).await?;
                 door.observer().metrics().published(Published::Cancelled);
                 return Ok(End::Cancelled);
             }
         }
+        let Some(body) = outbox::body(recorder, &event.row.key, &event.waiting).await? else {
+            // Erased between the two looks: the next pass ends the row.
+            return Ok(End::Waits);
+        };
         let tried = event.waiting.maybe_sent;
         let sequence = number(&mut event, recorder).await?;
-        let message = message(&event.waiting, &self.source, sequence, &proof, receipt, recorder.keys())?;
+        let message = message(&event.waiting, &body, &self.source, sequence, &proof, receipt, recorder.keys())?;
         // A crash from here to the mark leaves a row with its number: after a restart the same event goes out again under
         // the same id and the same number, and its reader knows it by them.
         let published = self.broker.publish(message).await;
@@ -325,6 +339,56 @@ impl Publisher {
             event.waiting.maybe_sent = tried;
         }
         self.end(event, published, recorder).await
+    }
+
+    /// Those of an event's versions that may still be told, with the word of the door.
+    async fn rest(
+        &self,
+        versions: &[(Hash32, u64)],
+        subscriber: Option<&Subscriber>,
+        recorder: &Recorder,
+        door: &Door,
+    ) -> Result<Vec<(Version, ResourceKey, Judgement)>> {
+        let mut rest = Vec::with_capacity(versions.len());
+        let Some(subscriber) = subscriber else { return Ok(rest) };
+        for (resource, number) in versions {
+            let resource = ResourceKey(resource.0);
+            let Some(version) = recorder.read_version(&resource, *number).await? else { continue };
+            let judgement = decide::judge(door, observe::Door::Recheck, &[subscriber], &version).await?.pop();
+            if let Some(judgement) = judgement.filter(Judgement::passes) {
+                rest.push((version, resource, judgement));
+            }
+        }
+        Ok(rest)
+    }
+
+    /// Cancels an event, and puts in its place one of what may still be told, with a decision, a leaf and an id of its own.
+    /// Nothing in it shows that there was another.
+    async fn narrow(
+        &self,
+        event: &Event,
+        denial: Denial,
+        rest: &[(Version, ResourceKey, Judgement)],
+        subscriber: &Subscriber,
+        recorder: &Recorder,
+    ) -> Result<()> {
+        let Event { row, own, waiting } = event;
+        let at = instant(OffsetDateTime::now_utc());
+        let making = Making { recorder, source: &self.source, subscriber, at: &at };
+        let told: Vec<Told<'_>> = rest
+            .iter()
+            .map(|(version, resource, judgement)| Told { version, resource: *resource, judgement })
+            .collect();
+        // A number that a broker may have seen belongs to what it was given with.
+        let sequence = waiting.sequence.filter(|_| !waiting.maybe_sent);
+        let (traceparent, tracestate) = (waiting.traceparent.clone(), waiting.tracestate.clone());
+        let way = Way { traceparent, tracestate, instead: Some((row.key.clone(), sequence)) };
+        let basis = Basis::from(waiting);
+        basis
+            .cancel_and(denial, &waiting.subscriber, recorder, |number| {
+                making.event(without(row, own), &told, way, &number())
+            })
+            .await
     }
 
     /// The proof that the event waits for, under the newest checkpoint that does.
@@ -344,7 +408,7 @@ impl Publisher {
     async fn end(&self, mut event: Event, published: Result<(), PublishError>, recorder: &Recorder) -> Result<End> {
         let Err(error) = published else {
             // A crash before this commit sends the event once more; after it, never again.
-            commit(recorder, without(&event.row, &event.others)).await?;
+            commit(recorder, without(&event.row, &event.own)).await?;
             return Ok(End::Sent);
         };
         event.waiting.attempts = event.waiting.attempts.saturating_add(1);
@@ -402,8 +466,8 @@ impl Progress {
 /// Ends an event that is not permitted any more, with a leaf that says so. Its number goes to the next one, unless a broker
 /// may have the event: then a gap is the truth.
 async fn cancel(event: &Event, denial: Denial, recorder: &Recorder) -> Result<()> {
-    let Event { row, others, waiting } = event;
-    let mut batch = without(row, others);
+    let Event { row, own, waiting } = event;
+    let mut batch = without(row, own);
     if let Some(sequence) = waiting.sequence.filter(|_| !waiting.maybe_sent) {
         batch = batch.put(Table::Lane, outbox::lane_of(&row.key), (sequence - 1).to_be_bytes().to_vec());
     }
@@ -437,8 +501,8 @@ async fn number(event: &mut Event, recorder: &Recorder) -> Result<u64> {
 
 /// Commits the event's row anew, and a batch with it.
 async fn rewrite(event: &mut Event, batch: Batch, recorder: &Recorder) -> Result<()> {
-    let Event { row, others, waiting } = event;
-    let value = outbox::seal(recorder, &row.key, others, waiting)?;
+    let Event { row, own, waiting } = event;
+    let value = outbox::seal(recorder, &row.key, own, waiting)?;
     let batch = batch.expect_value(Table::Outbox, row.key.clone(), row.value.clone());
     commit(recorder, batch.put(Table::Outbox, row.key.clone(), value.clone())).await?;
     row.value = value;

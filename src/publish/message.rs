@@ -27,6 +27,7 @@ use crate::route::outbox::Waiting;
 /// A defect if the event can't be written.
 pub(super) fn message(
     waiting: &Waiting,
+    body: &str,
     source: &str,
     sequence: u64,
     proof: &LeafProof,
@@ -47,11 +48,14 @@ pub(super) fn message(
     };
     let signature = keys.sign(SigningKey::Event, &delivered(&waiting.id, sequence));
     let delivery = Delivery { sequence, signature: STANDARD.encode(signature) };
-    let mut members: BTreeMap<String, Box<RawValue>> = serde_json::from_str(&waiting.body).map_err(|_| unwritten())?;
+    let mut members: BTreeMap<String, Box<RawValue>> = serde_json::from_str(body).map_err(|_| unwritten())?;
     members.insert("proof".to_owned(), raw(serde_json::to_string(&shown).map_err(|_| unwritten())?)?);
     members.insert("delivery".to_owned(), raw(serde_json::to_string(&delivery).map_err(|_| unwritten())?)?);
     if let Some(trace) = &waiting.traceparent {
         members.insert("traceparent".to_owned(), raw(serde_json::Value::from(trace.as_str()).to_string())?);
+    }
+    if let Some(state) = &waiting.tracestate {
+        members.insert("tracestate".to_owned(), raw(serde_json::Value::from(state.as_str()).to_string())?);
     }
     let body = canonical(serde_json::to_vec(&members).map_err(|_| unwritten())?)?;
     let time = OffsetDateTime::parse(&waiting.time, &Rfc3339).map_err(|_| unwritten())?;
@@ -69,8 +73,14 @@ pub(super) fn message(
     if let Some(pairwise) = &waiting.pairwise {
         headers.push(attribute("cloudEvents:subject", &pairwise.hex()));
     }
+    if let Some(omitted) = &waiting.omitted {
+        headers.push(attribute("cloudEvents:omitted", omitted));
+    }
     if let Some(trace) = &waiting.traceparent {
         headers.push(attribute("cloudEvents:traceparent", trace));
+    }
+    if let Some(state) = &waiting.tracestate {
+        headers.push(attribute("cloudEvents:tracestate", state));
     }
     Ok(Message {
         id: waiting.id.clone(),

@@ -75,9 +75,9 @@ pub async fn list(after: Option<Bytes>, recorder: &Recorder) -> Result<Vec<Parke
 pub async fn retry(key: &Bytes, recorder: &Recorder) -> Result<bool> {
     let Some((batch, Some(row))) = unparked(key, recorder).await? else { return Ok(false) };
     let batch = match (outbox::place_of(key, &row.value)?, outbox::open(recorder, key, &row.value)?) {
-        (Place::Own { others }, Some(mut waiting)) => {
+        (Place::Own(own), Some(mut waiting)) => {
             waiting.attempts = 0;
-            let value = outbox::seal(recorder, key, &others, &waiting)?;
+            let value = outbox::seal(recorder, key, &own, &waiting)?;
             batch.expect_value(Table::Outbox, key.clone(), row.value).put(Table::Outbox, key.clone(), value)
         }
         // Erased: its lane finds that out.
@@ -96,10 +96,10 @@ pub async fn retry(key: &Bytes, recorder: &Recorder) -> Result<bool> {
 /// An outage of the store or the keys.
 pub async fn discard(key: &Bytes, recorder: &Recorder) -> Result<bool> {
     let Some((batch, Some(row))) = unparked(key, recorder).await? else { return Ok(false) };
-    let Place::Own { others } = outbox::place_of(key, &row.value)? else {
+    let Place::Own(own) = outbox::place_of(key, &row.value)? else {
         return Err(Error::defect("a mark of an event is parked"));
     };
-    let mut end = without(&row, &others);
+    let mut end = without(&row, &own);
     end.append(batch);
     // A crash before the commit leaves it parked.
     match outbox::open(recorder, key, &row.value)? {

@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 
 use crate::broker::feed::{Body, Entry, Feed};
 use crate::config::Subscriber;
-use crate::consent::door::Door;
+use crate::consent::door::{Door, Judgement};
 use crate::consent::pseudonym::Pseudonym;
 use crate::error::{Error, Result};
 use crate::observe;
@@ -32,14 +32,19 @@ pub struct Basis {
 }
 
 /// What the door says at the moment of sending.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Recheck {
     /// It may go.
     Holds,
     /// It can't be decided yet.
     Waits,
-    /// It may not go any more.
-    Fails(Denial),
+    /// It may not go any more as it is.
+    Fails {
+        /// Why.
+        denial: Denial,
+        /// Which of its versions may still be told.
+        rest: Vec<(Hash32, u64)>,
+    },
 }
 
 /// Why an event is not sent.
@@ -91,24 +96,24 @@ impl Basis {
     /// An outage of the store or the keys.
     pub async fn recheck(&self, subscriber: Option<&Subscriber>, recorder: &Recorder, door: &Door) -> Result<Recheck> {
         let Some(subscriber) = subscriber else {
-            return Ok(Recheck::Fails(Denial::deny("event.no-subscriber")));
+            return Ok(Recheck::Fails { denial: Denial::deny("event.no-subscriber"), rest: Vec::new() });
         };
+        let (mut denied, mut rest) = (None, Vec::new());
         for (resource, number) in &self.versions {
             let Some(version) = recorder.read_version(&ResourceKey(resource.0), *number).await? else {
-                return Ok(Recheck::Fails(Denial::deny("event.erased")));
+                denied = denied.or(Some(Denial::deny("event.erased")));
+                continue;
             };
-            for judgement in decide::judge(door, observe::Door::Recheck, &[subscriber], &version).await? {
-                if judgement.passes() {
-                    continue;
+            let judgements = decide::judge(door, observe::Door::Recheck, &[subscriber], &version).await?;
+            match judgements.iter().find(|it| !it.passes()) {
+                None => rest.push((*resource, *number)),
+                Some(judgement) if judgement.pending => return Ok(Recheck::Waits),
+                Some(Judgement { outcome, rule, head, .. }) => {
+                    denied = denied.or(Some(Denial { outcome: outcome.code(), rule, head: *head }));
                 }
-                if judgement.pending {
-                    return Ok(Recheck::Waits);
-                }
-                let outcome = judgement.outcome.code();
-                return Ok(Recheck::Fails(Denial { outcome, rule: judgement.rule, head: judgement.head }));
             }
         }
-        Ok(Recheck::Holds)
+        Ok(denied.map_or(Recheck::Holds, |denial| Recheck::Fails { denial, rest }))
     }
 
     /// Commits the batch together with a leaf that tells of the cancellation.
@@ -122,6 +127,20 @@ impl Basis {
         denial: Denial,
         recorder: &Recorder,
     ) -> Result<()> {
+        self.cancel_and(denial, subscriber, recorder, |_| Ok(batch)).await
+    }
+
+    /// The same with a batch that is made once the numbers behind the cancellation's can be had.
+    ///
+    /// # Errors
+    /// As [`Basis::cancel`], and what the batch fails with.
+    pub(super) async fn cancel_and(
+        &self,
+        denial: Denial,
+        subscriber: &str,
+        recorder: &Recorder,
+        batch: impl FnOnce(&mut dyn FnMut() -> Vec<(Pseudonym, u64)>) -> Result<Batch>,
+    ) -> Result<()> {
         let Denial { outcome, rule, head } = denial;
         let at = instant(OffsetDateTime::now_utc());
         let record = Record::new("decision", recorder.tenant(), &at)
@@ -133,9 +152,12 @@ impl Basis {
             .text("cancels", &self.commitment.hex())
             .number("head", head);
         let mut numbering = recorder.counters().number(&self.subjects, &**recorder.store()).await?;
-        let numbered: Vec<(Pseudonym, u64)> = self.subjects.iter().map(|it| (*it, numbering.next(it))).collect();
-        let batch = numbering.seal(recorder.leaf(batch, &record.commit(&numbered)?, &self.subjects)?);
-        // A crash before this commit leaves the event, which is rechecked again; after it, nothing is left to send.
+        let mut number = || self.subjects.iter().map(|it| (*it, numbering.next(it))).collect::<Vec<_>>();
+        let leaf = record.commit(&number())?;
+        let batch = batch(&mut number)?;
+        let batch = numbering.seal(recorder.leaf(batch, &leaf, &self.subjects)?);
+        // A crash before this commit leaves the event, which is rechecked again; after it, nothing is left to send of
+        // what may not be told.
         let committing = recorder.store().commit(batch);
         drop(numbering);
         if let Err(error) = committing.await {
@@ -164,7 +186,8 @@ pub async fn shown(
     match basis.recheck(Some(subscriber), recorder, door).await? {
         Recheck::Holds => Ok(Shown::Event(bytes)),
         Recheck::Waits => Ok(Shown::Waits),
-        Recheck::Fails(denial) => {
+        // What lies in the feed is published: it is taken back whole.
+        Recheck::Fails { denial, .. } => {
             let withdrawal = feed.withdrawal(&subscriber.id, entry.cursor).await?;
             // Without one somebody else was faster.
             if let Some(batch) = withdrawal {

@@ -4,15 +4,16 @@ use bytes::Bytes;
 
 use crate::error::{Error, Result};
 use crate::record::{Recorder, uncommitted};
-use crate::route::outbox;
+use crate::route::outbox::{self, Own};
 use crate::store::{Batch, Direction, KeyRange, Row, Table};
 
-/// The end of a row and of its marks in other lanes; it fails where somebody else was faster.
-pub(super) fn without(row: &Row, others: &[Bytes]) -> Batch {
+/// The end of an event's row, of its marks in other lanes and of its body; it fails where somebody else was faster.
+pub(super) fn without(row: &Row, own: &Own) -> Batch {
     let batch = Batch::new()
         .expect_value(Table::Outbox, row.key.clone(), row.value.clone())
         .delete(Table::Outbox, row.key.clone());
-    others.iter().fold(batch, |batch, other| batch.delete(Table::Outbox, outbox::beside(other, &row.key)))
+    let batch = if own.apart_bytes.is_some() { batch.delete(Table::Event, row.key.clone()) } else { batch };
+    own.others.iter().fold(batch, |batch, other| batch.delete(Table::Outbox, outbox::beside(other, &row.key)))
 }
 
 /// The first rows of a range.

@@ -98,6 +98,13 @@ pub(super) struct Draft<'a> {
     besides: Option<&'a Besides>,
 }
 
+/// The trace that a request belongs to.
+#[derive(Default, PartialEq, Eq)]
+struct Trace {
+    parent: Option<Arc<str>>,
+    state: Option<Arc<str>>,
+}
+
 /// What all units of a group write together.
 struct Writing<'a> {
     batch: Batch,
@@ -106,10 +113,11 @@ struct Writing<'a> {
     recorded_at: &'a str,
     /// Leaves without an index yet, one after another.
     leaves: Vec<u8>,
-    /// What is to be routed, how many bytes their bodies have, and the trace that they belong to.
+    /// What is to be routed, how many bytes that is as [`work::BODY_BYTES_MAX`] counts them, and the trace that they belong
+    /// to.
     pieces: Vec<Piece>,
     pieces_bytes: usize,
-    traceparent: Option<Arc<str>>,
+    trace: Trace,
 }
 
 impl Recorder {
@@ -267,7 +275,7 @@ impl Recorder {
             leaves: Vec::new(),
             pieces: Vec::new(),
             pieces_bytes: 0,
-            traceparent: None,
+            trace: Trace::default(),
         };
         let mut taken = HashSet::new();
         let mut held = Vec::with_capacity(ready.len());
@@ -334,9 +342,10 @@ impl Recorder {
         writing.batch.append(std::mem::take(&mut unit.batch));
         let permitted = unit.unit.answered.staged().permitted();
         let context = permitted.checked().normalized().context();
-        if writing.traceparent != context.traceparent {
+        let trace = Trace { parent: context.traceparent.clone(), state: context.tracestate.clone() };
+        if writing.trace != trace {
             self.work(writing)?;
-            writing.traceparent.clone_from(&context.traceparent);
+            writing.trace = trace;
         }
         for basis in &unit.unit.ground.basis {
             let leaf = self.collected(basis, context, writing.recorded_at).text("operation", &unit.answer.operation);
@@ -401,18 +410,19 @@ impl Recorder {
         batch.add_put(Table::Resource, plan.key.head(), Head { version: plan.version, location }.encode());
         let piece = Piece { resource: plan.key, version: plan.version };
         if &**resource.resource_type() == "Consent" {
-            let todo = Work { pieces: vec![piece], shared: Shared { traceparent: None } };
+            let todo = Work { pieces: vec![piece], shared: Shared::default() };
             let (row, value) = (work::key(work::Kind::File, self.next_sequence()), todo.encode()?);
             batch.add_put(Table::Work, row.clone(), value.clone());
             let affected = besides.map(|it| it.affected.clone()).unwrap_or_default();
             filings.push(Filing { row, value, subjects: affected });
         }
         if unit.unit.ground.announced {
-            if writing.pieces.len() == work::PIECES_MAX || writing.pieces_bytes + body.len() > work::BODY_BYTES_MAX {
+            let bytes = body.len() + work::SUBJECT_BYTES * subjects.pseudonyms().len();
+            if writing.pieces.len() == work::PIECES_MAX || writing.pieces_bytes + bytes > work::BODY_BYTES_MAX {
                 self.work(writing)?;
             }
             writing.pieces.push(piece);
-            writing.pieces_bytes += body.len();
+            writing.pieces_bytes += bytes;
         }
         Ok(())
     }
@@ -424,7 +434,9 @@ impl Recorder {
         if pieces.is_empty() {
             return Ok(());
         }
-        let shared = Shared { traceparent: writing.traceparent.as_deref().map(str::to_owned) };
+        let Trace { parent, state } = &writing.trace;
+        let text = |it: &Option<Arc<str>>| it.as_deref().map(str::to_owned);
+        let shared = Shared { traceparent: text(parent), tracestate: text(state), told: Vec::new() };
         let key = work::key(work::Kind::Route, self.next_sequence());
         writing.batch.add_put(Table::Work, key, Work { pieces, shared }.encode()?);
         Ok(())

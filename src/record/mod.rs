@@ -23,6 +23,7 @@ pub mod reading;
 pub mod recent;
 mod rewrite;
 mod search;
+pub mod stream;
 pub mod version;
 pub mod work;
 
@@ -48,10 +49,13 @@ use crate::forward::Answered;
 use crate::ingest::unit::Context;
 use crate::keys::Keys;
 use crate::store::vault::{Sealers, Vault, place};
-use crate::store::{Batch, CommitError, Store, Table};
+use crate::store::{Batch, CommitError, Direction, KeyRange, Store, Table};
 
 /// How often a unit is planned again when what it was planned on has moved.
 const ATTEMPTS_MAX: usize = 16;
+
+/// Keys read at once.
+const KEYS: usize = 4096;
 
 /// What recording needs.
 pub struct Recorder {
@@ -182,13 +186,39 @@ impl Recorder {
         &self.counters
     }
 
-    /// A number above all that this process gave before and, clocks permitting, above those of earlier ones:
-    /// microseconds since 1970.
+    /// A number above all that this process gave before and, once [`Recorder::go_on`] has looked, above all that stand in
+    /// the store: microseconds since 1970, or the next one where the clock has gone back.
     pub fn next_sequence(&self) -> u64 {
         let now = OffsetDateTime::now_utc().unix_timestamp_nanos() / 1000;
         let now = u64::try_from(now).unwrap_or(0);
         let before = self.sequence.fetch_update(Ordering::AcqRel, Ordering::Acquire, |last| Some(now.max(last + 1)));
         now.max(before.unwrap_or(0) + 1)
+    }
+
+    /// Looks for the highest number that an earlier process has left, so that whatever the clock says no row is written
+    /// over and none overtakes another. To be called before anything is recorded.
+    ///
+    /// # Errors
+    /// An outage of the store.
+    pub async fn go_on(&self) -> Result<()> {
+        let mut highest = 0;
+        let kinds = [work::Kind::Route, work::Kind::File].map(|kind| (Table::Work, KeyRange::prefix(vec![kind as u8])));
+        for (table, range) in kinds.into_iter().chain([(Table::LeafPending, KeyRange::all())]) {
+            let last = self.store.scan(table, range, 1, Direction::Down).await?;
+            highest = last.iter().filter_map(|row| number_of(&row.key)).chain([highest]).max().unwrap_or(0);
+        }
+        // By lane, so all of them are looked at.
+        let mut range = KeyRange::all();
+        loop {
+            let keys = self.store.keys(Table::Outbox, range.clone(), KEYS).await?;
+            let Some(last) = keys.last().cloned() else { break };
+            // A mark has the number of its event, whose own key is another.
+            let events = keys.iter().filter(|key| key.len() % 8 == 0);
+            highest = events.filter_map(|key| number_of(key)).chain([highest]).max().unwrap_or(0);
+            range = range.after(last);
+        }
+        self.sequence.fetch_max(highest, Ordering::AcqRel);
+        Ok(())
     }
 
     /// Records what was decided on a unit that may not be collected, before its sender is told.
@@ -321,6 +351,11 @@ impl Recorder {
     pub(crate) fn unrouted(&self) -> &Recent {
         &self.unrouted
     }
+}
+
+/// The number that a key ends with.
+fn number_of(key: &[u8]) -> Option<u64> {
+    key.last_chunk::<8>().map(|it| u64::from_be_bytes(*it))
 }
 
 /// Adds what opens a leaf.

@@ -8,7 +8,7 @@
 //! the order of their numbers: whoever draws one holds the lock of the [counters](super::counters) until the batch has been
 //! handed to the store, which applies batches in the order in which they are handed to it. So a scan that has seen a row
 //! has seen every row below it, and the next one begins there, or with the first row that is not done. Once a minute one
-//! begins at the beginning all the same: a clock that was set back between two processes gives a number below those seen.
+//! begins at the beginning all the same: what another process has written on the same store may stand there.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};

@@ -38,17 +38,27 @@ pub struct Work {
 }
 
 /// What these versions have in common.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shared {
     /// The trace that it belongs to.
     pub traceparent: Option<String>,
+    /// What its vendors add to that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tracestate: Option<String>,
+    /// The subscribers who have had all of it, where that was too much for one commit.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub told: Vec<String>,
 }
 
 /// Versions in one row at most.
 pub const PIECES_MAX: usize = 256;
 
-/// Bytes of their bodies in one row at most, unless it is one alone: whoever works on a row holds them all.
+/// Bytes of their bodies in one row at most, unless it is one alone: whoever works on a row holds them all, and what comes
+/// of them for one subscriber must fit one commit.
 pub const BODY_BYTES_MAX: usize = 1 << 20;
+
+/// What each subject of a version counts beside its body, in bytes: about what a decision keeps of it.
+pub const SUBJECT_BYTES: usize = 512;
 
 const PIECE_BYTES: usize = 32 + 8;
 
@@ -109,7 +119,7 @@ mod tests {
     #[test]
     fn a_row_is_read_as_it_was_written_and_not_by_half() {
         let pieces = (0..3).map(|n| Piece { resource: ResourceKey([n; 32]), version: n.into() }).collect();
-        let work = Work { pieces, shared: Shared { traceparent: None } };
+        let work = Work { pieces, shared: Shared { traceparent: None, tracestate: None, told: vec!["s".to_owned()] } };
         let value = work.encode().unwrap();
         assert_eq!(Work::decode(&value).unwrap(), work);
         for length in 0..value.len() {

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use sluice_fhir::canonical;
 use sluice_fhir::tree::{Limits, Tree};
 
+use crate::broker;
 use crate::config::{Payload, Subscriber};
 use crate::consent::pseudonym::Pseudonym;
 use crate::error::{Error, Result};
@@ -31,6 +32,15 @@ pub const DATA_SCHEMA: &str = "https://sluice.dev/schemas/event/v1#/$defs/data";
 
 /// JSON Schema of every event of version 1.
 pub const SCHEMA: &str = include_str!("../../mappings/events/event.v1.json");
+
+/// The longest body of an event. A longer one, which only whole resources can make, is made without them.
+pub const BODY_BYTES_MAX: usize = broker::BODY_BYTES_MAX - PROOF_BYTES_MAX;
+
+/// What proof and delivery add at most, by a wide margin.
+const PROOF_BYTES_MAX: usize = 256 << 10;
+
+/// Why an event does not hold the resources that its subscriber would get whole.
+pub const TOO_LARGE: &str = "too-large";
 
 /// What happened to a resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +84,8 @@ pub struct Body {
     pub kind: String,
     /// Where a broker sends it.
     pub routing_key: String,
+    /// [`TOO_LARGE`] where the resources would be held and are not.
+    pub omitted: Option<&'static str>,
     /// `sluice-canonical-1`, without proof, delivery and trace.
     pub canonical: Bytes,
 }
@@ -91,6 +103,8 @@ struct Attributes<'a> {
     time: &'a str,
     datacontenttype: &'static str,
     dataschema: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    omitted: Option<&'static str>,
     data: Notification,
 }
 
@@ -131,7 +145,8 @@ impl Action {
 
 impl Maker<'_> {
     /// The body of an event about these resources, all of the same subjects; the first gives its routing key. `subject` is
-    /// the pairwise pseudonym, `time` RFC 3339.
+    /// the pairwise pseudonym, `time` RFC 3339. It is never longer than [`BODY_BYTES_MAX`]: rather than that it refers to
+    /// the resources and says so.
     ///
     /// # Errors
     /// A defect if there is no resource, or one is not JSON.
@@ -143,20 +158,48 @@ impl Maker<'_> {
         let resource = first.resource_type.to_ascii_lowercase();
         let routing_key = format!("v1.{subscriber}.{domain}.{resource}.{}", action.code());
         let id = self.id(&kind, focus);
+        let whole = self.subscriber.payload == Payload::Full;
+        let bytes = |omitted: Option<&'static str>| {
+            self.written(
+                &id,
+                &kind,
+                subject,
+                time,
+                omitted,
+                self.notification(&id, time, focus, whole && omitted.is_none())?,
+            )
+        };
+        let (mut omitted, mut canonical) = (None, bytes(None)?);
+        if whole && canonical.len() > BODY_BYTES_MAX {
+            omitted = Some(TOO_LARGE);
+            canonical = bytes(omitted)?;
+        }
+        Ok(Body { id, kind, routing_key, omitted, canonical })
+    }
+
+    fn written(
+        &self,
+        id: &str,
+        kind: &str,
+        subject: Option<&Pseudonym>,
+        time: &str,
+        omitted: Option<&'static str>,
+        data: Notification,
+    ) -> Result<Bytes> {
         let attributes = Attributes {
             specversion: "1.0",
-            id: &id,
+            id,
             source: self.source,
-            kind: &kind,
+            kind,
             subject: subject.map(Pseudonym::hex),
             time,
             datacontenttype: DATA_CONTENT_TYPE,
             dataschema: DATA_SCHEMA,
-            data: self.notification(&id, time, focus)?,
+            omitted,
+            data,
         };
         let text = serde_json::to_vec(&attributes).map_err(|_| Error::defect("an event can't be written"))?;
-        let canonical = canonical(text)?;
-        Ok(Body { id, kind, routing_key, canonical })
+        canonical(text)
     }
 
     fn id(&self, kind: &str, focus: &[Focus<'_>]) -> String {
@@ -168,7 +211,7 @@ impl Maker<'_> {
         HEXLOWER.encode(&self.keys.hmac(HmacKey::EventId, &parts))
     }
 
-    fn notification(&self, id: &str, time: &str, focus: &[Focus<'_>]) -> Result<Notification> {
+    fn notification(&self, id: &str, time: &str, focus: &[Focus<'_>], whole: bool) -> Result<Notification> {
         let base = self.source.trim_end_matches('/');
         let subscription = format!("{base}/Subscription/{}", self.subscriber.id);
         let url = |it: &Focus<'_>| format!("{base}/{}/{}", it.resource_type, it.id);
@@ -202,12 +245,11 @@ impl Maker<'_> {
             response: json!({"status": "200"}),
         }];
         for it in shown {
-            let resource = match self.subscriber.payload {
-                Payload::Full => {
-                    let text = String::from_utf8(it.body.to_vec());
-                    Some(raw(text.map_err(|_| Error::defect("a stored resource is not UTF-8"))?)?)
-                }
-                Payload::IdOnly | Payload::None => None,
+            let resource = if whole {
+                let text = String::from_utf8(it.body.to_vec());
+                Some(raw(text.map_err(|_| Error::defect("a stored resource is not UTF-8"))?)?)
+            } else {
+                None
             };
             let reference = format!("{}/{}", it.resource_type, it.id);
             let (method, url_asked, status) = match Action::of(it.version) {

@@ -27,7 +27,7 @@ use crate::record::Recorder;
 use crate::record::file::Filer;
 use crate::stage::{Busy, Desk, Stage};
 use crate::store::spool::Spools;
-use crate::store::{Direction, KeyRange, Table};
+use crate::store::{Direction, Table};
 
 /// An open gateway.
 pub struct Built {
@@ -71,7 +71,7 @@ pub async fn build(config: &Config, observer: &Arc<Observer>) -> Result<Built, S
         let server = Server { client: Arc::clone(client), desk: Arc::clone(&desk), resolve: settings.resolve };
         (Stage::Desk(desk), Upstream::Server(server))
     } else {
-        let left = opened.store.scan(Table::Staged, KeyRange::all(), 1, Direction::Up).await;
+        let left = opened.store.scan(Table::Staged, Desk::states(), 1, Direction::Up).await;
         if !left.map_err(|error| settings(&error))?.is_empty() {
             tracing::warn!("units are still on their way to an upstream that the settings do not name any more");
         }
@@ -84,6 +84,7 @@ pub async fn build(config: &Config, observer: &Arc<Observer>) -> Result<Built, S
         Arc::clone(&tenant),
         config.store.idempotency_window,
     );
+    recorder.go_on().await.map_err(|error| part(&error))?;
     let mappings = Mappings::load(&config.normalize, &config.tenant.base_url).map_err(|error| settings(&error))?;
     let door = Arc::new(Door::new(Parts {
         settings: config.consent.clone(),

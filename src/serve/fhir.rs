@@ -88,12 +88,14 @@ impl Face {
         let if_none_exist = text(&parts.headers, "if-none-exist")?;
         let if_match = if_match(&parts.headers)?;
         let spool = body::read(&parts.headers, body, self.body, &self.spools).await?;
+        let sender = Arc::clone(&caller.institution);
         let context = Context {
             caller,
             received_at: time::OffsetDateTime::now_utc(),
             idempotency_key,
             prefer,
             traceparent: trace::traceparent(&parts.headers),
+            tracestate: trace::tracestate(&parts.headers),
         };
         let entered = self.enter(&spool, lines).await?;
         let limits = self.units;
@@ -140,7 +142,8 @@ impl Face {
             Units::Many(stream) => {
                 // It is known to be well formed; from here on each of its entries asks for its own room.
                 drop(entered);
-                stream::answer(Arc::clone(&self.gateway), stream, &self.spools, &self.entries, lines).await
+                let summary = lines.then_some(&*sender);
+                stream::answer(Arc::clone(&self.gateway), stream, &self.spools, &self.entries, summary).await
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The face for receipts: `/receipts/[operation]` and `/receipts/[operation]/[number]`.
+//! The face for receipts: `/receipts/[operation]`, `/receipts/[operation]/[number]` and `/receipts/[stream]?from=[line]`.
 //!
 //! Takes: GET requests of the institution that sent the operation. Gives: what proves it, as JSON, or one resource's as
 //! a C2SP tlog-proof where `Accept` asks for text/plain. Never: tells another institution that an operation exists.
@@ -13,6 +13,7 @@ use crate::anchor::Log;
 use crate::error::{Error, Refusal, Result};
 use crate::gateway::Gateway;
 use crate::ingest::caller::Callers;
+use crate::record::stream::StreamId;
 use crate::stage::OperationId;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -40,7 +41,8 @@ impl Face {
         }
         let caller = caller(&self.callers, &request.extensions, &request.headers)?;
         let not_found = || {
-            let text = "an operation that the caller sent, alone or with the number of one of its resources, from 0";
+            let text = "a stream that the caller sent, or an operation, alone or with the number of one of its resources, \
+                        from 0";
             Error::refusal(Refusal::NotFound, "http.path", text)
         };
         let path = request.uri.path().strip_prefix("/receipts/").unwrap_or_default();
@@ -48,6 +50,9 @@ impl Face {
             None => (path, None),
             Some((id, number)) => (id, Some(number.parse::<usize>().map_err(|_| not_found())?)),
         };
+        if let (Some(id), None) = (StreamId::parse(id), number) {
+            return self.stream(id, &caller.institution, request).await?.ok_or_else(not_found);
+        }
         let id = OperationId::parse(id).ok_or_else(not_found)?;
         let receipt = self.log.operation(&self.gateway.recorder, id, &caller.institution).await?;
         let mut receipt = receipt.ok_or_else(not_found)?;
@@ -70,6 +75,25 @@ impl Face {
             return Ok(response);
         };
         Ok(reply(StatusCode::OK, TEXT, proof))
+    }
+
+    /// A page of a stream's receipt; none if there is no such stream of this institution.
+    async fn stream(&self, id: StreamId, institution: &str, request: &request::Parts) -> Result<Option<Reply>> {
+        let from = match request.uri.query() {
+            None => 0,
+            Some(query) => query.strip_prefix("from=").and_then(|it| it.parse().ok()).ok_or_else(|| {
+                Error::refusal(Refusal::Malformed, "http.query", "from=LINE, the number of a line, from 0")
+            })?,
+        };
+        if as_text(&request.headers) {
+            let text = "JSON, or the receipt of one of the stream's operations, since a tlog-proof is about one leaf";
+            return Err(Error::refusal(Refusal::NotAcceptable, "http.accept", text));
+        }
+        let Some(receipt) = self.log.stream(&self.gateway.recorder, id, institution, from).await? else {
+            return Ok(None);
+        };
+        let body = serde_json::to_vec(&receipt).map_err(|_| Error::defect("a receipt can't be written"))?;
+        Ok(Some(reply(StatusCode::OK, JSON, body)))
     }
 }
 

@@ -1,19 +1,18 @@
 //! Streams: batches, collections and NDJSON.
 //!
 //! Takes: a stream of units. Gives: the answer of each, in the order sent. Never: holds more units than its window lets
-//! in, nor more than 16 bytes of each answer: the answers wait in a spool of their own.
+//! in, nor more than 16 bytes of each answer: the answers wait in a spool of their own, and of a line that is summed up
+//! only its operation counts.
 
 use std::convert::Infallible;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use data_encoding::HEXLOWER;
 use futures_util::{StreamExt as _, stream};
 use http::StatusCode;
 use http_body::Frame;
 use http_body_util::StreamBody;
 use http_body_util::combinators::UnsyncBoxBody;
-use sha2::{Digest as _, Sha256};
 use sluice_fhir::outcome::{self, Issue};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -27,6 +26,8 @@ use crate::ingest::unit::Received;
 use crate::ingest::units::{Pass, Stream, unreadable};
 use crate::ingest::window::{Entered, Window};
 use crate::record::Answer;
+use crate::record::stream::StreamId;
+use crate::stage::OperationId;
 use crate::store::spool::{Spools, Writer};
 
 /// Units of one stream that are under way at once where each goes alone, if they are small.
@@ -44,7 +45,8 @@ const FRAME_BYTES: usize = 32 << 10;
 /// Issues that a summary holds at most.
 const ISSUES_MAX: usize = 1_000;
 
-/// Processes a stream and answers it: with a `batch-response`, or with a summary as Parameters.
+/// Processes a stream and answers it: with a `batch-response`, or, for the institution that is named, with a summary as
+/// Parameters and a receipt for all of it.
 ///
 /// # Errors
 /// An outage that concerns the stream as a whole; what concerns one unit stands in its answer.
@@ -53,11 +55,12 @@ pub(super) async fn answer(
     units: Box<Stream>,
     spools: &Spools,
     window: &Window,
-    summary: bool,
+    summary: Option<&str>,
 ) -> Result<Reply> {
     let units: Arc<Stream> = Arc::from(units);
-    let mut answers = Answers::new(spools, units.len());
-    let mut total = Summary::default();
+    let count = units.len();
+    let mut answers = Answers::new(spools, if summary.is_some() { 0 } else { count });
+    let mut total = Summary { lines: vec![None; if summary.is_some() { count } else { 0 }], ..Summary::default() };
     let observer = Arc::clone(gateway.door.observer());
     let metrics = observer.metrics();
     let together = gateway.together_max();
@@ -122,15 +125,20 @@ pub(super) async fn answer(
                     trace::told(error, trace::Whole::Entry);
                     metrics.failed(error);
                 }
-                total.add(index, &result);
-                if !summary {
+                if summary.is_some() {
+                    total.add(index, &result)?;
+                } else {
                     answers.push(index, &result)?;
                 }
             }
         }
         reading.await.map_err(|_| Error::defect("the stream's reader ended early"))??;
     }
-    if summary { Ok(reply(StatusCode::OK, FHIR_JSON, total.to_json())) } else { answers.reply() }
+    let Some(sender) = summary else { return answers.reply() };
+    // A crash before this is kept leaves a sender without an answer, who sends again and gets the same receipt.
+    let receipt =
+        if total.accepted > 0 { Some(gateway.recorder.keep_stream(sender, &total.lines).await?) } else { None };
+    Ok(reply(StatusCode::OK, FHIR_JSON, total.to_json(receipt)))
 }
 
 /// Units that travel together.
@@ -164,18 +172,18 @@ struct Summary {
     refused: u64,
     issues: Vec<Issue>,
     more: bool,
-    /// Hashes of the receipts with their numbers, laid over each other: the same for the same units acknowledged in any
-    /// order.
-    receipt: [u8; 32],
+    /// The operation of each line; none of one that was not accepted.
+    lines: Vec<Option<OperationId>>,
 }
 
 impl Summary {
-    fn add(&mut self, index: usize, admitted: &Result<Answer>) {
+    fn add(&mut self, index: usize, admitted: &Result<Answer>) -> Result<()> {
         match admitted {
             Ok(answer) => {
                 self.accepted += 1;
-                let hash = Sha256::digest(format!("sluice-stream-receipt-1\n{index}\n{}\n", answer.operation));
-                self.receipt.iter_mut().zip(hash).for_each(|(sum, byte)| *sum ^= byte);
+                let line =
+                    self.lines.get_mut(index).ok_or_else(|| Error::defect("a stream has more lines than it had"))?;
+                *line = OperationId::parse(&answer.operation);
             }
             Err(error) => {
                 self.refused += 1;
@@ -184,20 +192,19 @@ impl Summary {
                 self.issues.extend(error.issues().iter().take(room).cloned());
             }
         }
+        Ok(())
     }
 
     /// Parameters {accepted, refused, complete, receipt, outcome}.
-    fn to_json(&self) -> Vec<u8> {
+    fn to_json(&self, receipt: Option<StreamId>) -> Vec<u8> {
         let mut body = format!(
             "{{\"resourceType\":\"Parameters\",\"parameter\":[{{\"name\":\"accepted\",\"valueUnsignedInt\":{}}},\
              {{\"name\":\"refused\",\"valueUnsignedInt\":{}}},{{\"name\":\"complete\",\"valueBoolean\":{}}}",
             self.accepted, self.refused, !self.more
         )
         .into_bytes();
-        if self.accepted > 0 {
-            body.extend_from_slice(b",{\"name\":\"receipt\",\"valueString\":\"");
-            body.extend_from_slice(HEXLOWER.encode(&self.receipt).as_bytes());
-            body.extend_from_slice(b"\"}");
+        if let Some(receipt) = receipt {
+            body.extend_from_slice(format!(",{{\"name\":\"receipt\",\"valueString\":\"{receipt}\"}}").as_bytes());
         }
         if !self.issues.is_empty() {
             body.extend_from_slice(b",{\"name\":\"outcome\",\"resource\":");

@@ -5,7 +5,8 @@
 //!
 //! Three rows of [`Table::Staged`] are committed together: the operation's state, its sealed body, and the mark by which
 //! the same unit, sent again meanwhile, is known. The body is sealed under its subjects' keys and one of the operation's
-//! own, so that it can be destroyed alone.
+//! own, so that it can be destroyed alone. The commit that takes them away leaves a fourth, which stays until that key is
+//! destroyed: what was deleted can still lie on the disk.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -43,6 +44,7 @@ const ROWS_BYTES: usize = 4 << 10;
 const STATE: u8 = 0;
 const TWIN: u8 = 1;
 const BODY: u8 = 2;
+const DOOMED: u8 = 3;
 
 /// Where staged units are kept.
 pub struct Desk {
@@ -103,6 +105,11 @@ struct StateRow {
 }
 
 impl Desk {
+    /// The rows that say of each operation how it stands.
+    pub fn states() -> KeyRange {
+        KeyRange::prefix(vec![STATE])
+    }
+
     pub(super) async fn stage(&self, permitted: Permitted, twin: Option<Bytes>) -> Result<Staged> {
         let unit = permitted.checked().normalized();
         fits(&permitted)?;
@@ -205,13 +212,13 @@ impl Desk {
 
     async fn discard(&self, hold: &Hold) -> Result<()> {
         // A crash before this leaves a leftover, about which the upstream is asked again; a crash after it leaves a key
-        // that nothing is sealed with.
+        // that is swept.
         self.store.commit(hold.settle(Batch::new())).await.map_err(|error| uncommitted(&error))?;
         self.destroy(hold.operation()).await
     }
 
     /// Destroys the key of an operation's staged body, which no row holds any more. A crash before it leaves a key that
-    /// nothing is sealed with.
+    /// is swept, or that nothing was sealed with.
     ///
     /// # Errors
     /// An outage of the store.
@@ -309,15 +316,14 @@ impl Desk {
 
     /// Shows every operation's state until `go_on` says no.
     async fn each(&self, mut go_on: impl FnMut(OperationId, StateRow) -> bool) -> Result<()> {
-        let mut range = KeyRange::prefix(vec![STATE]);
+        let mut range = Self::states();
         loop {
             let page = self.store.scan(Table::Staged, range.clone(), ROWS_MAX, Direction::Up).await?;
             let Some(last) = page.last() else { return Ok(()) };
             range = range.after(last.key.clone());
             for row in page {
-                let bytes = row.key.get(1..).and_then(|it| <[u8; 16]>::try_from(it).ok()).ok_or_else(broken)?;
                 let parsed: StateRow = serde_json::from_slice(&row.value).map_err(|_| broken())?;
-                if !go_on(OperationId(uuid::Uuid::from_bytes(bytes)), parsed) {
+                if !go_on(operation_of(&row.key)?, parsed) {
                     return Ok(());
                 }
             }
@@ -343,6 +349,28 @@ impl Desk {
         }
     }
 
+    /// Destroys the keys of operations that are over, and of which a crash or a failure may have left one.
+    ///
+    /// # Errors
+    /// An outage of the store or the keystore; what is left is swept by the next call.
+    pub async fn sweep(&self) -> Result<()> {
+        loop {
+            let range = KeyRange::prefix(vec![DOOMED]);
+            let rows = self.store.keys(Table::Staged, range, ROWS_MAX).await?;
+            let operations = rows.iter().map(|key| operation_of(key)).collect::<Result<Vec<_>>>()?;
+            if operations.is_empty() {
+                return Ok(());
+            }
+            let tags: Vec<_> = operations.into_iter().map(|it| self.tag(it)).collect();
+            let vault = Arc::clone(&self.vault);
+            let destroyed = tokio::task::spawn_blocking(move || vault.keystore().destroy_all(&tags)).await;
+            destroyed.map_err(|_| Error::defect("a key's destruction was cut short"))?.map_err(VaultError::from)?;
+            // A crash before this leaves rows of keys that are gone: the next sweep destroys nothing and deletes them.
+            let batch = rows.into_iter().fold(Batch::new(), |batch, key| batch.delete(Table::Staged, key));
+            self.store.commit(batch).await.map_err(|error| uncommitted(&error))?;
+        }
+    }
+
     /// The name under which an operation has a key of its own.
     fn tag(&self, operation: OperationId) -> [u8; 32] {
         self.keys.hmac(HmacKey::Index, &[b"operation", operation.as_bytes()])
@@ -362,12 +390,13 @@ impl Hold {
         Duration::from_micros(u64::try_from(now_micros().saturating_sub(self.parsed.since)).unwrap_or(0))
     }
 
-    /// Adds that the operation is staged no more, if it still is as it was.
+    /// Adds that the operation is staged no more, if it still is as it was, and that its key is to be destroyed.
     pub(super) fn settle(&self, mut batch: Batch) -> Batch {
         let name = self.operation();
         let state = key(STATE, name.as_bytes());
         batch = batch.expect_value(Table::Staged, state.clone(), self.row.clone());
         batch = batch.delete(Table::Staged, state).delete(Table::Staged, key(BODY, name.as_bytes()));
+        batch = batch.put(Table::Staged, key(DOOMED, name.as_bytes()), Bytes::new());
         match &self.twin {
             Some(twin) => batch.delete(Table::Staged, key(TWIN, twin)),
             None => batch,
@@ -429,6 +458,11 @@ fn key(kind: u8, name: &[u8]) -> Bytes {
     key.put_u8(kind);
     key.put_slice(name);
     key.freeze()
+}
+
+fn operation_of(key: &[u8]) -> Result<OperationId> {
+    let bytes = key.get(1..).and_then(|it| it.try_into().ok()).ok_or_else(broken)?;
+    Ok(OperationId::from_bytes(bytes))
 }
 
 fn encode(row: &StateRow) -> Result<Bytes> {

@@ -28,6 +28,8 @@ pub(super) struct Kept {
     idempotency_key: Option<String>,
     prefer: u8,
     traceparent: Option<String>,
+    #[serde(default)]
+    tracestate: Option<String>,
     shape: u8,
     entries: Vec<KeptEntry>,
     /// `fullUrl`, type and promised id of those of the same stream that the unit refers to, or is.
@@ -87,6 +89,7 @@ impl Kept {
                 Prefer::Outcome => 2,
             },
             traceparent: context.traceparent.as_deref().map(str::to_owned),
+            tracestate: context.tracestate.as_deref().map(str::to_owned),
             shape: match unit.shape() {
                 Shape::Transaction => 0,
                 Shape::Sealed => 1,
@@ -141,6 +144,7 @@ impl Kept {
                 _ => return Err(broken()),
             },
             traceparent: text(self.traceparent),
+            tracestate: text(self.tracestate),
         };
         let shape = match self.shape {
             0 => Shape::Transaction,

@@ -39,6 +39,11 @@ impl OperationId {
         uuid::Uuid::try_parse(text).ok().map(Self)
     }
 
+    /// From its 16 bytes.
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(uuid::Uuid::from_bytes(bytes))
+    }
+
     /// Its 16 bytes, as keys of rows have them.
     pub fn as_bytes(&self) -> &[u8; 16] {
         self.0.as_bytes()
@@ -101,11 +106,12 @@ pub async fn unit(permitted: Permitted, twin: Option<Bytes>, stage: &Stage) -> R
 
 /// Destroys what a recorded operation was kept under.
 pub async fn close(operation: OperationId, stage: &Stage) {
-    // A crash right here leaves a key that nothing is sealed with: the commit of the record took the body away.
+    // A crash right here leaves a key that no row is sealed with, and the row by which it is swept: the commit of the
+    // record took the body away.
     if let Stage::Desk(desk) = stage
         && let Err(error) = desk.destroy(operation).await
     {
-        tracing::warn!(%operation, %error, "the key of a recorded operation stays");
+        tracing::warn!(%operation, %error, "the key of a recorded operation stays until it is swept");
     }
 }
 

@@ -87,10 +87,15 @@ pub enum Table {
     LeafIndex = 23,
     /// Versions of one commit about the same patients. Key: an operation's id, row u32. Value: sealed. Owner: `record`.
     Body = 24,
+    /// What a stream recorded: what its receipt is made of. Key: the stream's name, row u32. Value: sealed. Owner: `record`.
+    Stream = 25,
+    /// The body of an event that is to be sent, where it is long. Key: that of the event in the outbox. Value: sealed.
+    /// Owner: `route`, `publish`.
+    Event = 26,
     /// The openings of a consent root. Key: subject tag, root. Value: sealed openings. Owner: `consent`.
     PolicySet = 31,
-    /// A unit between stage and record. Key: kind u8, then operation id (state, sealed body, refusal) or the keyed hash
-    /// that the same unit is known by. Owner: `stage`.
+    /// A unit between stage and record. Key: kind u8, then operation id (state, sealed body, key that is to be destroyed)
+    /// or the keyed hash that the same unit is known by. Owner: `stage`.
     Staged = 30,
 }
 

@@ -2,6 +2,8 @@
 
 use sluice::error::Kind;
 use sluice::record::version::ResourceKey;
+use sluice::record::work::{self, Shared, Work};
+use sluice::route::outbox;
 use sluice::store::{Batch, Direction, KeyRange, Table};
 
 use crate::rig::{Rig, transaction};
@@ -160,4 +162,36 @@ async fn a_row_that_leads_to_another_resource_is_not_followed() {
     recorder.store().commit(Batch::new().put(Table::Resource, one, head)).await.unwrap();
     assert_eq!(recorder.read_current("Observation", "o1").await.unwrap_err().kind(), Kind::Defect);
     assert!(recorder.read_current("Observation", "o4").await.unwrap().is_some());
+}
+
+/// A clock that was set back over a restart: what is recorded then does not overtake, nor write over, what is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn numbers_go_on_above_what_is_there_whatever_the_clock_says() {
+    let mut rig = Rig::new().await;
+    let year = 365 * 24 * 3_600_000_000;
+    let mut last = rig.gateway.recorder.next_sequence();
+    let lane = [7; 24];
+    for at in 0..4_u64 {
+        let ahead = last + year;
+        let shared = Shared::default();
+        let work = Work { pieces: Vec::new(), shared }.encode().unwrap();
+        let (table, key, value) = match at {
+            0 => (Table::Work, work::key(work::Kind::Route, ahead), work),
+            1 => (Table::LeafPending, ahead.to_be_bytes().to_vec().into(), Vec::new().into()),
+            2 => (Table::Outbox, outbox::key(&lane, ahead), Vec::new().into()),
+            // A mark has the number of its event; beside it stands the one that is asked for.
+            _ => (Table::Outbox, outbox::key(&[6; 24], ahead), outbox::also()),
+        };
+        rig.gateway.recorder.store().commit(Batch::new().put(table, key, value)).await.unwrap();
+        assert!(rig.gateway.recorder.next_sequence() < ahead, "this process does not know of it");
+        rig = rig.restart().await;
+        let next = rig.gateway.recorder.next_sequence();
+        assert!(next > ahead, "{table:?}");
+        assert!(rig.gateway.recorder.next_sequence() > next);
+        last = next;
+    }
+    let mark = outbox::beside(&lane, &outbox::key(&lane, last + year));
+    rig.gateway.recorder.store().commit(Batch::new().put(Table::Outbox, mark, outbox::also())).await.unwrap();
+    let rig = rig.restart().await;
+    assert!(rig.gateway.recorder.next_sequence() < last + year, "a mark's key ends with something else");
 }

@@ -22,6 +22,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::task::JoinSet;
 
 use crate::house::{House, Served};
+use crate::story;
 
 const PATIENT: &str = r#"{"resourceType":"Patient","active":true}"#;
 const LOGS: &str = "[observe]\nlevel = \"info\"\n";
@@ -106,6 +107,27 @@ async fn metrics_tell_what_happened_and_promtool_finds_no_fault() {
     let (_, media_type, text) = served.admin("/metrics", "application/openmetrics-text;version=1.0.0").await.unwrap();
     assert!(media_type.starts_with("application/openmetrics-text"));
     assert!(text.ends_with("# EOF\n"));
+}
+
+/// An event about two patients stands in two lanes, and is one.
+#[tokio::test(flavor = "multi_thread")]
+async fn events_that_wait_are_counted_once() {
+    let house = House::new(
+        "[consent.implicit]\ndisclose = \"permit\"\n[ledger]\nbeat = \"10m\"\n\
+         [[subscriber]]\nid = \"registry\"\ninstitution = \"registry\"\npurpose = \"PUBHLTH\"\n\
+         resource_types = [\"Observation\"]\nwait = \"ledger\"\n",
+    );
+    let served = house.serve();
+    let client = house.client(Some("tls/hospital"));
+    for id in ["p", "q"] {
+        story::put(&client, &served, &story::patient(id), &[]).await;
+    }
+    story::put(&client, &served, &story::observation("o1", &["p", "q"]), &[]).await;
+    story::put(&client, &served, &story::observation("o2", &["q"]), &[]).await;
+    until("two events wait", async || value(&scrape(&served).await, "sluice_outbox_depth") == Some(2.0)).await;
+    let text = scrape(&served).await;
+    assert_eq!(value(&text, "sluice_outbox_depth"), Some(2.0), "{text}");
+    assert!(value(&text, "sluice_outbox_oldest_unsent_seconds").unwrap() > 0.0, "{text}");
 }
 
 /// Every metric that the page of an operator may rest on is named in one place; a label is a word of ours.

@@ -23,6 +23,8 @@ use crate::story::consent;
 
 mod body;
 mod faults;
+mod large;
+mod narrow;
 mod order;
 
 /// A broker that gives the verdicts that it was told to, then takes everything.
@@ -96,9 +98,14 @@ impl Flow {
 
     /// One with these sections of settings besides.
     async fn open(subscriber: Subscriber, settings: &str) -> Self {
+        Self::telling(vec![subscriber], settings).await
+    }
+
+    /// One with these subscribers.
+    async fn telling(subscribers: Vec<Subscriber>, settings: &str) -> Self {
         let rig = Rig::with(settings).await;
         let broker = Arc::new(Fake::default());
-        let subscribers: Arc<[_]> = vec![subscriber].into();
+        let subscribers: Arc<[_]> = subscribers.into();
         let source: Arc<str> = "https://a.example/fhir".into();
         let router = Router { subscribers: Arc::clone(&subscribers), source: Arc::clone(&source) };
         let publisher = Publisher {

@@ -171,7 +171,7 @@ impl Rig {
         let mut spool = self.spools.begin();
         spool.write(body.as_bytes()).unwrap();
         let limits = units::Limits {
-            resource_bytes_max: 1 << 20,
+            resource_bytes_max: 32 << 20,
             transaction_bytes_max: 64 << 20,
             entries_max: 100_000,
             depth_max: 32,
@@ -192,6 +192,7 @@ fn context() -> Context {
         idempotency_key: None,
         prefer: Prefer::Minimal,
         traceparent: None,
+        tracestate: None,
     }
 }
 

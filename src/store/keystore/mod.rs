@@ -237,6 +237,12 @@ impl Keystore {
         Ok(destroyed)
     }
 
+    /// From here on, faults for tests of failure; persists are counted from 1 again.
+    pub fn fail(&self, faults: Faults) {
+        let mut writer = self.writer();
+        (writer.faults, writer.persists) = (Some(faults), 0);
+    }
+
     /// How many subjects have a key.
     pub fn len(&self) -> usize {
         let index = self.index();

@@ -9,23 +9,34 @@ use crate::failing::Failing;
 
 impl Flow {
     /// A pass of a process that dies at this commit; its successor has what the store has, and nothing else.
-    async fn dying(&self, at: (usize, Fault)) {
+    pub(super) async fn dying(&self, at: (usize, Fault)) {
+        let failing = self.failing(at);
+        // What it says does not count: its process is gone.
+        let _ = self.publisher.pass(&failing, &self.rig.gateway.door).await;
+        self.rig.gateway.recorder.counters().forget().await;
+    }
+
+    /// The same of a pass of route.
+    pub(super) async fn dying_in_route(&self, at: (usize, Fault)) {
+        let failing = self.failing(at);
+        let _ = self.router.pass(&failing, &self.rig.gateway.door).await;
+        self.rig.gateway.recorder.counters().forget().await;
+    }
+
+    fn failing(&self, at: (usize, Fault)) -> Recorder {
         let recorder = &self.rig.gateway.recorder;
         let store = Failing::at(Arc::clone(recorder.store()), at.0, at.1);
-        let failing = Recorder::new(
+        Recorder::new(
             Arc::new(store),
             Arc::clone(recorder.vault()),
             Arc::clone(recorder.keys()),
             Arc::clone(recorder.tenant()),
             Duration::ZERO,
-        );
-        // What it says does not count: its process is gone.
-        let _ = self.publisher.pass(&failing, &self.rig.gateway.door).await;
-        recorder.counters().forget().await;
+        )
     }
 }
 
-const FAULTS: [Fault; 2] = [Fault::Undone, Fault::Done];
+pub(super) const FAULTS: [Fault; 2] = [Fault::Undone, Fault::Done];
 
 /// Commits are: the number of an event, its mark, the number of the next one, and so on.
 #[tokio::test(flavor = "multi_thread")]

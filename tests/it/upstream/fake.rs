@@ -33,6 +33,10 @@ pub(crate) enum Mode {
     HangsAfter,
     /// Not done; answered with this status.
     Says(u16),
+    /// Refused, and not done, with words that hold all that was sent.
+    Tells,
+    /// Done; answered with what is neither FHIR nor JSON and holds all that was sent. Questions get such an answer too.
+    Babbles,
 }
 
 pub(crate) struct Held {
@@ -100,6 +104,10 @@ impl Fake {
         let (head, body) = request.into_parts();
         let body = body.collect().await.map_err(std::io::Error::other)?.to_bytes();
         let path = head.uri.path().trim_start_matches("/fhir").trim_start_matches('/').to_owned();
+        if head.method == http::Method::GET && self.held.lock().unwrap().mode == Mode::Babbles {
+            let all = format!("{:?}", self.held.lock().unwrap().stands);
+            return Ok(babble(all.as_bytes()));
+        }
         if head.method == http::Method::GET {
             return Ok(self.read(&path, head.uri.query()));
         }
@@ -122,12 +130,19 @@ impl Fake {
                 let location = ("location", "http://127.0.0.1:1/fhir".to_owned());
                 return Ok(reply(status, &[location], &json!({"resourceType": "OperationOutcome"})));
             }
-            Mode::Works | Mode::BreaksAfter | Mode::FailsAfter | Mode::Mumbles | Mode::HangsAfter => {}
+            Mode::Tells => {
+                let said = format!("not taken: {}", String::from_utf8_lossy(&body));
+                let issue =
+                    json!({"severity": "error", "code": "business-rule", "diagnostics": said, "expression": [said]});
+                return Ok(reply(422, &[], &json!({"resourceType": "OperationOutcome", "issue": [issue]})));
+            }
+            Mode::Works | Mode::BreaksAfter | Mode::FailsAfter | Mode::Mumbles | Mode::HangsAfter | Mode::Babbles => {}
         }
         let done = self.write(&head.method, &path, &serde_json::from_slice(&body).unwrap());
         match mode {
             Mode::BreaksAfter => Err(std::io::Error::other("told to")),
             Mode::FailsAfter => Ok(reply(500, &[], &json!({}))),
+            Mode::Babbles => Ok(babble(&body)),
             Mode::Mumbles => Ok(reply(200, &[], &json!({"resourceType": "Bundle"}))),
             Mode::HangsAfter => {
                 tokio::time::sleep(Duration::from_mins(1)).await;
@@ -223,6 +238,15 @@ impl Held {
         self.stands.insert(at.clone(), (version, resource));
         (if version == 1 { 201 } else { 200 }, at, version)
     }
+}
+
+/// An answer that says again what it was given, in its head and in its body.
+fn babble(said: &[u8]) -> http::Response<Full<Bytes>> {
+    let words: Vec<u8> = said.iter().copied().filter(|it| (0x20..0x7f).contains(it)).take(2000).collect();
+    let word = http::HeaderValue::from_bytes(&words).unwrap();
+    let builder = http::Response::builder().status(200).header("content-type", "text/html");
+    let builder = builder.header("location", word.clone()).header("etag", word.clone()).header("x-said", word);
+    builder.body(Full::new([b"<html>", said, b"</html>"].concat().into())).unwrap()
 }
 
 fn reply(status: u16, headers: &[(&str, String)], body: &Value) -> http::Response<Full<Bytes>> {
