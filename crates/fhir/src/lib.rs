@@ -18,3 +18,4 @@ pub mod resource_type;
 pub mod tree;
 pub mod validate;
 pub mod xhtml;
+pub mod xml;

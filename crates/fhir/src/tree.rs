@@ -21,6 +21,7 @@ pub use error::{Position, SyntaxError, SyntaxErrorKind};
 pub(crate) use names::KNOWN;
 pub use names::{NameId, known, known_len, known_text};
 pub use node::{Children, Descendants, Find, Node};
+pub(crate) use position::{advance, position};
 
 /// What a document may cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,10 +161,16 @@ impl Tree {
             Err(failure) => Err(SyntaxError {
                 kind: failure.kind,
                 offset: failure.offset,
-                position: position::position(&tree.bytes, failure.offset),
+                position: position(&tree.bytes, failure.offset),
                 path: node::path_of(&tree, failure.parent, failure.pending),
             }),
         }
+    }
+
+    /// The tree of a document that stands for another: positions are those of the other one, where the values stand that
+    /// start at these offsets, in ascending order.
+    pub(crate) fn placed(self, places: Vec<(u32, Position)>) -> Self {
+        Self { positions: position::Positions::elsewhere(places), ..self }
     }
 
     /// The document's value.
@@ -209,7 +216,8 @@ impl Tree {
         let bytes = self.bytes.slice(node.span());
         let nodes = self.nodes.get(base as usize..root.next as usize).unwrap_or_default();
         if self.extra.len() > 0 || bytes.len() > limits.bytes_max || nodes.len() > limits.nodes_max {
-            return Self::parse(bytes, limits);
+            let part = Self::parse(bytes, limits)?;
+            return Ok(Self { positions: self.positions.part(node.span()), ..part });
         }
         let mut nodes: Vec<Raw> = nodes
             .iter()
@@ -225,7 +233,7 @@ impl Tree {
             first.parent = NONE;
             first.tag = tag::ROOT | tag::unlabelled(root.tag);
         }
-        Ok(Self { bytes, nodes, extra: names::Extra::default(), positions: position::Positions::default() })
+        Ok(Self { bytes, nodes, extra: names::Extra::default(), positions: self.positions.part(node.span()) })
     }
 
     /// The root's `resourceType`.

@@ -1,20 +1,44 @@
 //! Offsets to lines and columns, in time that does not grow with the document after the first question.
 
+use std::ops::Range;
 use std::sync::OnceLock;
 
 use super::error::Position;
 
 const BLOCK: usize = 4096;
 
-/// The position of the start of every block, counted when first asked.
+/// How the offsets of one document become positions.
 #[derive(Default)]
-pub(super) struct Positions(OnceLock<Box<[Position]>>);
+pub(super) struct Positions {
+    /// The position of the start of every block, counted when first asked.
+    starts: OnceLock<Box<[Position]>>,
+    /// Of a document that stands for another: where in that one the values that start here stand; ascending.
+    elsewhere: Box<[(u32, Position)]>,
+}
 
 impl Positions {
+    /// Of a document that stands for another: by ascending offsets, where in that one the values stand.
+    pub(super) fn elsewhere(places: Vec<(u32, Position)>) -> Self {
+        Self { starts: OnceLock::new(), elsewhere: places.into() }
+    }
+
+    /// Those of a part of the document.
+    pub(super) fn part(&self, span: Range<usize>) -> Self {
+        let at = |offset: usize| self.elsewhere.partition_point(|(start, _)| (*start as usize) < offset);
+        let inside = self.elsewhere.get(at(span.start)..at(span.end)).unwrap_or_default();
+        // Inside of the span, so that nothing is below its start.
+        let moved = inside.iter().map(|(start, position)| (start - count(span.start), *position)).collect();
+        Self::elsewhere(moved)
+    }
+
     /// The position of an offset; of the end, if it lies behind the end.
     pub(super) fn of(&self, bytes: &[u8], offset: usize) -> Position {
+        if !self.elsewhere.is_empty() {
+            let place = self.elsewhere.partition_point(|(start, _)| *start as usize <= offset).saturating_sub(1);
+            return self.elsewhere.get(place).map_or(START, |(_, position)| *position);
+        }
         let offset = offset.min(bytes.len());
-        let starts = self.0.get_or_init(|| {
+        let starts = self.starts.get_or_init(|| {
             let mut position = START;
             bytes
                 .chunks(BLOCK)
@@ -32,13 +56,14 @@ impl Positions {
 }
 
 /// The position of an offset, counted from the start.
-pub(super) fn position(bytes: &[u8], offset: usize) -> Position {
+pub(crate) fn position(bytes: &[u8], offset: usize) -> Position {
     advance(START, bytes.get(..offset).unwrap_or(bytes))
 }
 
 const START: Position = Position { line: 1, column: 1 };
 
-fn advance(from: Position, bytes: &[u8]) -> Position {
+/// The position behind these bytes, which start at `from`.
+pub(crate) fn advance(from: Position, bytes: &[u8]) -> Position {
     let lines = count(memchr::memchr_iter(b'\n', bytes).count());
     let last = memchr::memrchr(b'\n', bytes).map_or(bytes, |at| bytes.get(at + 1..).unwrap_or_default());
     // Every byte of UTF-8 but the continuation bytes starts a character.

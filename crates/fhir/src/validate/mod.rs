@@ -4,7 +4,7 @@
 
 mod coded;
 mod invariants;
-mod lexical;
+pub(crate) mod lexical;
 mod reference;
 pub mod rules;
 mod shortcut;
