@@ -12,6 +12,7 @@ pub mod edit;
 pub mod outcome;
 pub mod package;
 pub mod path;
+pub mod profile;
 pub mod reference;
 pub mod release;
 pub mod resource_type;

@@ -64,7 +64,7 @@ const ELEMENTS: [&str; 52] = [
 const MORE_ELEMENTS: [&str; 4] = ["tt", "u", "ul", "var"];
 
 /// Attributes of any element.
-const ATTRIBUTES: [&str; 23] = [
+const ATTRIBUTES: [&str; 24] = [
     "abbr",
     "accesskey",
     "align",
@@ -87,16 +87,17 @@ const ATTRIBUTES: [&str; 23] = [
     "valign",
     "width",
     "xml:lang",
+    // Said again, and the same: `attributes` sees to that.
+    "xmlns",
     "xml:space",
 ];
 
 /// Attributes of one element.
-const OWN_ATTRIBUTES: [(&str, &[&str]); 13] = [
+const OWN_ATTRIBUTES: [(&str, &[&str]); 12] = [
     ("a", &["charset", "coords", "href", "hreflang", "name", "rel", "rev", "shape", "type"]),
     ("area", &["alt", "coords", "href", "nohref", "shape"]),
     ("blockquote", &["cite"]),
     ("del", &["cite", "datetime"]),
-    ("div", &["xmlns"]),
     ("img", &["alt", "border", "height", "ismap", "longdesc", "src", "usemap", "vspace", "hspace"]),
     ("ins", &["cite", "datetime"]),
     ("map", &["name"]),
@@ -288,6 +289,7 @@ mod tests {
             "<img src=\"#a\" alt=''/>",
             "<table border=\"1\"><tr><td colspan=\"2\">1 &lt; 2</td></tr></table><br/><!-- why -->",
             "<a href=\"https://a.example/x?y=1\" name=\"n\">x</a>",
+            "<p xmlns=\"http://www.w3.org/1999/xhtml\">x</p>",
         ] {
             assert!(is_allowed(&div(inside)), "{inside}");
         }

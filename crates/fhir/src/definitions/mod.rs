@@ -62,6 +62,8 @@ pub struct Definitions {
     system_names: Names,
     sets: Vec<Lazy<ValueSet>>,
     set_names: Names,
+    /// Profiles and extensions, as reduced StructureDefinitions.
+    profiles: Vec<Range<usize>>,
     /// `Element`: what stands beside a primitive value under `_name`.
     element: TypeId,
 }
@@ -131,6 +133,7 @@ impl Definitions {
             return Err(PackError::Damaged("TYPE"));
         }
         read_constraints(&sections, &mut types)?;
+        let profiles = read_profiles(&sections)?;
         let systems = Lazy::list(&sections, "CSYS", true)?;
         let sets = Lazy::list(&sections, "VSET", false)?;
         let index =
@@ -149,6 +152,7 @@ impl Definitions {
             system_names,
             sets,
             set_names,
+            profiles,
             element: TypeId::at(element),
             strings,
         };
@@ -169,6 +173,11 @@ impl Definitions {
             ValueSet::check(self.block(&set.block, "VSET"))?;
         }
         Ok(())
+    }
+
+    /// The profiles and extensions of the package, each a StructureDefinition in JSON.
+    pub(crate) fn profiles(&self) -> impl Iterator<Item = &[u8]> {
+        self.profiles.iter().filter_map(|range| self.payload.get(range.clone()))
     }
 
     fn block(&self, range: &Range<usize>, section: &'static str) -> Reader<'_> {
@@ -270,6 +279,19 @@ impl Definitions {
     pub fn value_set(&self, url: &str) -> Option<&ValueSet> {
         self.value_set_at(self.value_set_place(url)?)
     }
+}
+
+/// Packs of before have no profiles.
+fn read_profiles(sections: &Sections) -> Result<Vec<Range<usize>>, PackError> {
+    let Ok(range) = sections.section("PROF") else { return Ok(Vec::new()) };
+    let mut reader = Reader::new(&sections.payload[range.clone()], "PROF");
+    let mut profiles = Vec::new();
+    for _ in 0..reader.count()? {
+        let length = reader.number()? as usize;
+        let block = reader.block(length)?;
+        profiles.push(range.start + block.start..range.start + block.end);
+    }
+    Ok(profiles)
 }
 
 /// Packs of before have no constraints.

@@ -156,7 +156,7 @@ fn decode(reader: &mut Reader<'_>, mut region: impl FnMut(u32, Rest, Box<[u32]>)
 }
 
 /// Whether a code can belong to a system that is a grammar rather than a list. True where we know no grammar.
-fn grammar(system: &str, code: &str) -> bool {
+pub(crate) fn grammar(system: &str, code: &str) -> bool {
     match system {
         // RFC 6838 4.2, parameters after a semicolon are free.
         "urn:ietf:bcp:13" => {

@@ -3,6 +3,7 @@
 //! calls brings the bytes. FHIR package specification, `package/package.json` and `package/*.json`.
 
 mod constraints;
+mod profiles;
 mod structures;
 mod terminology;
 mod write;
@@ -59,6 +60,7 @@ pub enum PackageError {
 pub struct Package {
     name: String,
     version: String,
+    dependencies: Vec<String>,
     files: Vec<(String, Bytes)>,
 }
 
@@ -103,13 +105,30 @@ impl Package {
         let tree = parse(&manifest.0, manifest.1.clone())?;
         let name = text(tree.root(), "name").ok_or(PackageError::Manifest)?;
         let version = text(tree.root(), "version").ok_or(PackageError::Manifest)?;
+        let dependencies = tree.root().member("dependencies").into_iter().flat_map(Node::members);
+        let dependencies = dependencies.filter_map(|named| Some(format!("{}#{}", named.name()?, named.as_str()?)));
+        let dependencies = dependencies.collect();
         files.retain(|(name, _)| name != "package.json");
-        Ok(Self { name, version, files })
+        Ok(Self { name, version, dependencies, files })
     }
 
-    /// `name#version`, as FHIR tools write it.
+    /// Definitions that come without a `package.json`, under a name for messages: the files of a folder, or a single one.
+    pub fn of_definitions(name: &str, files: impl IntoIterator<Item = (String, Bytes)>) -> Self {
+        let is_json = |name: &str| std::path::Path::new(name).extension().is_some_and(|e| e == "json");
+        let mut files: Vec<_> =
+            files.into_iter().filter(|(name, _)| is_json(name) && name != ".index.json" && name != "package.json").collect();
+        files.sort_by(|a, b| a.0.cmp(&b.0));
+        Self { name: name.to_owned(), version: String::new(), dependencies: Vec::new(), files }
+    }
+
+    /// The packages that it rests on, as `name#version`; a version may be a pattern: `1.0.x`, `latest`.
+    pub fn dependencies(&self) -> &[String] {
+        &self.dependencies
+    }
+
+    /// `name#version`, as FHIR tools write it; the name alone of definitions without a version.
     pub fn id(&self) -> String {
-        format!("{}#{}", self.name, self.version)
+        if self.version.is_empty() { self.name.clone() } else { format!("{}#{}", self.name, self.version) }
     }
 
     /// Each file's name and content, by name.
@@ -124,23 +143,23 @@ fn parse(file: &str, content: Bytes) -> Result<Tree, PackageError> {
 }
 
 /// The text of a member, if it is a string.
-fn text(node: Node<'_>, name: &str) -> Option<String> {
+pub(crate) fn text(node: Node<'_>, name: &str) -> Option<String> {
     node.member(name)?.as_str().map(std::borrow::Cow::into_owned)
 }
 
 /// The items of a member that is an array; none if it is anything else.
-fn items<'t>(node: Node<'t>, name: &str) -> impl Iterator<Item = Node<'t>> {
+pub(crate) fn items<'t>(node: Node<'t>, name: &str) -> impl Iterator<Item = Node<'t>> {
     node.member(name).into_iter().flat_map(Node::items)
 }
 
 /// The value of an extension by url, as a member of it.
-fn extension<'t>(node: Node<'t>, url: &str, value: &str) -> Option<Node<'t>> {
+pub(crate) fn extension<'t>(node: Node<'t>, url: &str, value: &str) -> Option<Node<'t>> {
     items(node, "extension")
         .find(|extension| extension.member("url").and_then(Node::as_str).is_some_and(|u| u == url))
         .and_then(|extension| extension.member(value))
 }
 
 /// A canonical without its version.
-fn unversioned(canonical: &str) -> &str {
+pub(crate) fn unversioned(canonical: &str) -> &str {
     canonical.split_once('|').map_or(canonical, |(url, _)| url)
 }

@@ -7,15 +7,16 @@ use crate::definitions::pack::{Strings, Writer, put, put_ascending};
 use crate::definitions::schema::{Rest, Type, ValueSet};
 
 use super::terminology::{self, Source};
-use super::{Package, PackageError, parse, structures, text};
+use super::{Package, PackageError, parse, profiles, structures, text};
 
-/// Packs the types, code systems and value sets of a package.
+/// Packs the types, code systems, value sets, profiles and extensions of a package.
 ///
-/// Definitions that Sluice does not use (search parameters, examples, profiles) are left out, not refused.
+/// Definitions that Sluice does not use (search parameters, examples) are left out, not refused.
 pub fn pack(package: &Package) -> Result<Vec<u8>, PackageError> {
     let mut types: BTreeMap<String, Type> = BTreeMap::new();
     let mut systems = BTreeMap::new();
     let mut sets = BTreeMap::new();
+    let mut profiles = Vec::new();
     for (file, content) in package.files() {
         let tree = parse(file, content.clone())?;
         let root = tree.root();
@@ -24,6 +25,7 @@ pub fn pack(package: &Package) -> Result<Vec<u8>, PackageError> {
                 if let Some(defined) = structures::read(root) {
                     types.insert(defined.name.clone(), defined);
                 }
+                profiles.extend(profiles::reduced(root));
             }
             Some("CodeSystem") => systems.extend(terminology::read_code_system(root)),
             Some("ValueSet") => sets.extend(terminology::read_value_set(root)),
@@ -42,6 +44,7 @@ pub fn pack(package: &Package) -> Result<Vec<u8>, PackageError> {
     writer.section(*b"CNST", &constraints_section(&types, &strings));
     writer.section(*b"CSYS", &systems_section(&systems, &strings));
     writer.section(*b"VSET", &sets_section(&sets, &strings));
+    writer.section(*b"PROF", &profiles_section(&profiles));
     Ok(writer.finish()?)
 }
 
@@ -153,6 +156,17 @@ fn constraints_section(types: &BTreeMap<String, Type>, strings: &Places<'_>) -> 
         }
         put(&mut out, block.len() as u64);
         out.extend(block);
+    }
+    out
+}
+
+/// {count, {length, definition}}, in the order of their files.
+fn profiles_section(profiles: &[Vec<u8>]) -> Vec<u8> {
+    let mut out = Vec::new();
+    put(&mut out, profiles.len() as u64);
+    for profile in profiles {
+        put(&mut out, profile.len() as u64);
+        out.extend_from_slice(profile);
     }
     out
 }

@@ -212,27 +212,8 @@ impl<'a> Run<'a> {
     fn resolve(&self, text: &str, from: Option<Node<'a>>) -> Option<Item<'a>> {
         let element = |node: Node<'a>| Item::Element(navigate::resource(self.definitions, node));
         let here = from.or(self.focus.resource.value(self.tree()))?;
-        let resource = here.resource()?;
-        // What contains it, if it is contained.
-        let holder = resource.parent().filter(|parent| parent.name() == Some("contained"));
-        let container = holder.and_then(Node::parent).unwrap_or(resource);
-        if let Some(id) = text.strip_prefix('#') {
-            if id.is_empty() {
-                return Some(element(container));
-            }
-            let contained = container.member("contained").into_iter().flat_map(Node::items);
-            return contained
-                .into_iter()
-                .find(|node| node.member("id").is_some_and(|found| found.is_str(id)))
-                .map(element);
-        }
-        if let Some(entry) = container.parent().filter(|_| container.name() == Some("resource"))
-            && let Some(number) = entry.index()
-            && let Some(bundle) =
-                entry.parent().and_then(Node::parent).filter(|bundle| bundle.resource_type() == Some("Bundle"))
-            && let Some(found) = self.document.entry(bundle, text, number as usize)
-        {
-            return found.member("resource").map(element);
+        if let Some(found) = self.document.resource_at(text, here) {
+            return Some(element(found));
         }
         let (Reference::Relative { resource_type, .. }
         | Reference::Absolute { resource_type, .. }

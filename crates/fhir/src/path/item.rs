@@ -37,6 +37,11 @@ impl Element {
         (self.companion != NONE).then(|| tree.node(NodeId(self.companion)))
     }
 
+    /// The node of its value, or of its extensions if it has none.
+    pub(crate) fn node(self, tree: &Tree) -> Option<Node<'_>> {
+        self.value(tree).or_else(|| self.companion(tree))
+    }
+
     /// A number that no other element of the tree has.
     pub(super) fn identity(self) -> (u32, u32) {
         (self.value, self.companion)

@@ -44,6 +44,8 @@ use crate::tree::{Node, NodeId, Tree};
 use eval::{Focus, Run};
 use item::Collection;
 use program::Program;
+pub(crate) use item::Element;
+pub(crate) use navigate::{compare_quantities, elements_at, locate, resource};
 pub(crate) use types::Type;
 
 /// How names that the definitions do not know are taken.
@@ -107,6 +109,29 @@ impl<'t> Document<'t> {
         Self { tree, bundles: RefCell::default() }
     }
 
+    pub(crate) fn tree(&self) -> &'t Tree {
+        self.tree
+    }
+
+    /// The resource that a reference names, if the document has it: in its container, or in its Bundle.
+    pub(crate) fn resource_at(&self, text: &str, here: Node<'t>) -> Option<Node<'t>> {
+        let resource = here.resource()?;
+        // What contains it, if it is contained.
+        let holder = resource.parent().filter(|parent| parent.name() == Some("contained"));
+        let container = holder.and_then(Node::parent).unwrap_or(resource);
+        if let Some(id) = text.strip_prefix('#') {
+            if id.is_empty() {
+                return Some(container);
+            }
+            let mut contained = container.member("contained").into_iter().flat_map(Node::items);
+            return contained.find(|node| node.member("id").is_some_and(|found| found.is_str(id)));
+        }
+        let entry = container.parent().filter(|_| container.name() == Some("resource"))?;
+        let number = entry.index()? as usize;
+        let bundle = entry.parent().and_then(Node::parent).filter(|bundle| bundle.resource_type() == Some("Bundle"))?;
+        self.entry(bundle, text, number)?.member("resource")
+    }
+
     /// The entry that a reference in another entry names.
     fn entry(&self, bundle: Node<'t>, reference: &str, from_entry: usize) -> Option<Node<'t>> {
         let known = self.bundles.borrow().get(&bundle.id()).cloned();
@@ -154,7 +179,7 @@ impl Expression {
         node: Node<'a>,
         environment: &'a Environment<'a>,
     ) -> Result<Answer<'a>, PathError> {
-        let context = navigate::locate(&self.definitions, node);
+        let context = locate(&self.definitions, node);
         let focus = Focus { context, ..focus(&self.definitions, node) };
         let (items, is_known) = run(&self.program, &self.definitions, document, environment, focus)
             .map_err(|fault| fault.located(&self.text))?;
@@ -211,7 +236,19 @@ impl Invariant {
         (node, ty): (Node<'a>, Type),
         (resource, root): (Node<'a>, Node<'a>),
     ) -> Verdict {
-        let context = item::Element::new(Some(node), None, ty);
+        let item = Element::new(Some(node), None, ty);
+        self.ask_item(definitions, document, environment, item, (resource, root))
+    }
+
+    /// The same of an element that may have no value, but extensions only.
+    pub(crate) fn ask_item<'a>(
+        &'a self,
+        definitions: &'a Definitions,
+        document: &'a Document<'a>,
+        environment: &'a Environment<'a>,
+        context: Element,
+        (resource, root): (Node<'a>, Node<'a>),
+    ) -> Verdict {
         let focus = Focus {
             context,
             resource: navigate::resource(definitions, resource),

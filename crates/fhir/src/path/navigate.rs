@@ -113,6 +113,35 @@ fn at_place<'t>(definitions: &Definitions, node: Node<'t>, ty: Type, place: Plac
     }
 }
 
+/// Gives the elements of that name within one; of a choice without its type: `value`.
+pub(crate) fn elements_at<'t>(
+    definitions: &Definitions,
+    tree: &'t Tree,
+    element: Element,
+    name: &str,
+    give: &mut dyn FnMut(Element),
+) {
+    let (node, ty) = match element.ty {
+        Type::Primitive(_) => (element.companion(tree), Type::Object(definitions.element(), 0)),
+        ty => (element.value(tree), ty),
+    };
+    let Some(node) = node.filter(|node| node.is_object()) else { return };
+    let Some(shape) = ty.shape(definitions) else { return };
+    match shape.slot(name) {
+        Some(slot) if !shape.field(slot).is_choice => {
+            each(node.member(name), companion_of(node, name, slot.kind), |value, companion| {
+                let found = ty.at(slot.kind).or_else(|| value.map(|value| resource_type(definitions, value)));
+                give(Element::new(value, companion, found.unwrap_or(Type::Unknown)));
+            });
+        }
+        _ => {
+            if let Some(field) = shape.choice(name) {
+                at_place(definitions, node, ty, Place::Choice(field), give);
+            }
+        }
+    }
+}
+
 fn companion_of<'t>(node: Node<'t>, name: &str, kind: Kind) -> Option<Node<'t>> {
     if let Kind::Primitive(_) = kind { node.member(&format!("_{name}")) } else { None }
 }
@@ -276,6 +305,16 @@ fn json_value(node: Node<'_>) -> Option<Item<'_>> {
         tree::Kind::String => node.as_str().map(Item::String),
         tree::Kind::Null | tree::Kind::Array | tree::Kind::Object => None,
     }
+}
+
+/// How two Quantities stand to each other, by their units; None if they can't be compared.
+pub(crate) fn compare_quantities(a: Node<'_>, b: Node<'_>) -> Option<std::cmp::Ordering> {
+    let same = |name: &str| a.member(name).map(Node::as_str) == b.member(name).map(Node::as_str);
+    if same("system") && same("code") && same("unit") && a.member("comparator").is_none() {
+        let value = |node: Node<'_>| number::parse(node.member("value")?.number()?);
+        return Some(value(a)?.cmp(&value(b)?));
+    }
+    quantity(a)?.compare(&quantity(b)?)
 }
 
 /// A FHIR Quantity with a UCUM unit. Units of time are the calendar's (FHIR R4 fhirpath.html, Quantity).

@@ -105,7 +105,7 @@ impl TypeTest {
 
 impl Type {
     /// The type itself, of that id.
-    pub(super) fn of(definitions: &Definitions, id: TypeId) -> Self {
+    pub(crate) fn of(definitions: &Definitions, id: TypeId) -> Self {
         match definitions.type_kind(id) {
             TypeKind::Primitive => Primitive::named(definitions.type_name(id)).map_or(Self::Unknown, Self::Primitive),
             TypeKind::Complex | TypeKind::Resource => Self::Object(id, 0),
@@ -113,7 +113,7 @@ impl Type {
     }
 
     /// The shape of an object's members.
-    pub(super) fn shape(self, definitions: &Definitions) -> Option<&Shape> {
+    pub(crate) fn shape(self, definitions: &Definitions) -> Option<&Shape> {
         match self {
             Self::Object(id, shape) => definitions.program(id).shape(shape),
             _ => None,
@@ -142,7 +142,7 @@ impl Type {
     }
 
     /// Its name, without namespace.
-    pub(super) fn name(self, definitions: &Definitions) -> &str {
+    pub(crate) fn name(self, definitions: &Definitions) -> &str {
         match self {
             Self::System(system) => system.names().0,
             Self::Primitive(primitive) => primitive.name(),

@@ -3,11 +3,14 @@
 //! was found. Never asks a network, a clock or a setting; what the packages cannot tell is reported as not checked.
 
 mod coded;
+mod extension;
 mod invariants;
 pub(crate) mod lexical;
+mod profile;
 mod reference;
 pub mod rules;
 mod shortcut;
+mod slices;
 mod walk;
 
 use std::sync::Arc;
@@ -15,6 +18,7 @@ use std::sync::Arc;
 use crate::definitions::Definitions;
 use crate::outcome::Issue;
 use crate::path::Document;
+use crate::profile::Library;
 use crate::tree::Node;
 
 /// Finds the resource type that a reference (absolute URL or URN, as written) resolves to; None if the caller does not know.
@@ -28,6 +32,8 @@ const ISSUES_MAX: usize = 1000;
 pub struct Validator {
     definitions: Arc<Definitions>,
     invariants: Arc<invariants::Invariants>,
+    library: Option<Arc<Library>>,
+    profiles: Arc<[String]>,
     issues_max: usize,
 }
 
@@ -40,7 +46,21 @@ impl Validator {
     /// For the definitions of a pack.
     pub fn new(definitions: Arc<Definitions>) -> Self {
         let invariants = Arc::new(invariants::Invariants::new(&definitions));
-        Self { definitions, invariants, issues_max: ISSUES_MAX }
+        Self { definitions, invariants, library: None, profiles: Arc::default(), issues_max: ISSUES_MAX }
+    }
+
+    /// Holds resources against the profiles that they claim, and extensions against their definitions, as packages have them.
+    #[must_use]
+    pub fn with_library(mut self, library: Arc<Library>) -> Self {
+        self.library = Some(library);
+        self
+    }
+
+    /// Holds every resource that is checked against these profiles of the library too, whatever it claims.
+    #[must_use]
+    pub fn with_profiles(mut self, profiles: impl IntoIterator<Item = String>) -> Self {
+        self.profiles = profiles.into_iter().collect();
+        self
     }
 
     /// Lists at most that many errors, and as many issues of lower severity. At the limit of errors the check stops with an
@@ -64,6 +84,8 @@ impl Validator {
     /// The same for a resource that is part of something larger, by which `resolve` knows what its references point to.
     pub fn validate_in<'r>(&'r self, resource: Node<'_>, resolve: Option<&'r Resolve<'r>>) -> Vec<Issue> {
         let document = Document::new(resource.tree());
-        walk::Walk::new(&self.definitions, &self.invariants, resolve, self.issues_max).run(resource, &document)
+        walk::Walk::new(&self.definitions, &self.invariants, &document, resolve, self.issues_max)
+            .with_library(self.library.as_deref())
+            .run(resource, &self.profiles)
     }
 }

@@ -101,6 +101,14 @@ impl<'w> References<'w> {
         broken
     }
 
+    /// The type of what a reference points to, as far as it is known.
+    pub(super) fn type_of(&mut self, reference: &str, scope: Scope<'_>) -> Option<TypeId> {
+        match self.pointed(reference, scope) {
+            Pointed::At(id) => Some(id),
+            Pointed::Missing | Pointed::Unknown => None,
+        }
+    }
+
     fn pointed(&mut self, reference: &str, scope: Scope<'_>) -> Pointed {
         if let Some(id) = reference.strip_prefix('#') {
             return if id.is_empty() { self.container(scope) } else { self.contained(id, scope) };

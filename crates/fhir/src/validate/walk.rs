@@ -2,6 +2,7 @@
 //! underscore members of primitives. Depth is bounded; each node is visited once.
 
 use super::invariants::{Asked, Content, Invariants};
+use super::profile::Profiles;
 use super::reference::{References, Scope};
 use super::rules::{self, Rule};
 use super::{Resolve, lexical};
@@ -10,6 +11,7 @@ use crate::definitions::program::{Constraint, Field, Kind, Program, Seen, Shape,
 use crate::definitions::{Definitions, Role, TypeId};
 use crate::outcome::{Issue, Severity};
 use crate::path::{Document, Type, Verdict};
+use crate::profile::Library;
 use crate::tree::{self, Node};
 
 /// Objects within objects. The tree's own limit comes first; this one keeps the stack bounded whatever that is.
@@ -19,10 +21,22 @@ const DEPTH_MAX: u32 = 256;
 pub(super) struct Walk<'w, 't> {
     pub(super) definitions: &'w Definitions,
     invariants: &'w Invariants,
-    document: Option<&'t Document<'t>>,
-    references: References<'w>,
+    pub(super) document: &'t Document<'t>,
+    pub(super) references: References<'w>,
+    pub(super) profiles: Option<Profiles<'w>>,
     /// Value sets that were reported as not checked.
     pub(super) unchecked: Vec<u32>,
+    found: Vec<Found<'t>>,
+    errors: usize,
+    minor: usize,
+    minor_dropped: bool,
+    issues_max: usize,
+    /// Profiles that the caller names, until the first resource has taken them.
+    asked: Vec<String>,
+}
+
+/// What was found before something else was asked.
+pub(super) struct Kept<'t> {
     found: Vec<Found<'t>>,
     errors: usize,
     minor: usize,
@@ -54,25 +68,34 @@ impl<'w, 't> Walk<'w, 't> {
     pub(super) fn new(
         definitions: &'w Definitions,
         invariants: &'w Invariants,
+        document: &'t Document<'t>,
         resolve: Option<&'w Resolve<'w>>,
         issues_max: usize,
     ) -> Self {
         Self {
             definitions,
             invariants,
-            document: None,
+            document,
             references: References::new(definitions, resolve),
+            profiles: None,
             unchecked: Vec::new(),
             found: Vec::new(),
             errors: 0,
             minor: 0,
             minor_dropped: false,
             issues_max,
+            asked: Vec::new(),
         }
     }
 
-    pub(super) fn run(mut self, resource: Node<'t>, document: &'t Document<'t>) -> Vec<Issue> {
-        self.document = Some(document);
+    /// Holds everything against the profiles of a library too.
+    pub(super) fn with_library(mut self, library: Option<&'w Library>) -> Self {
+        self.profiles = library.map(Profiles::new);
+        self
+    }
+
+    pub(super) fn run(mut self, resource: Node<'t>, profiles: &[String]) -> Vec<Issue> {
+        self.asked = profiles.to_vec();
         self.resource(resource, None, 0);
         if self.is_full() {
             self.found.push(Found {
@@ -91,7 +114,7 @@ impl<'w, 't> Walk<'w, 't> {
     }
 
     /// Enough errors; nothing more is looked for.
-    fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         self.errors >= self.issues_max
     }
 
@@ -107,6 +130,48 @@ impl<'w, 't> Walk<'w, 't> {
         about: Option<String>,
     ) {
         self.add(rule.severity, Found { rule, invariant: None, node, text: text.into(), about });
+    }
+
+    /// Puts aside what was found, and looks for one error only.
+    pub(super) fn set_aside(&mut self) -> Kept<'t> {
+        let kept = Kept {
+            found: std::mem::take(&mut self.found),
+            errors: self.errors,
+            minor: self.minor,
+            minor_dropped: self.minor_dropped,
+            issues_max: self.issues_max,
+        };
+        (self.errors, self.minor, self.issues_max) = (0, 0, 1);
+        kept
+    }
+
+    /// Takes back what was put aside; whether an error was found meanwhile.
+    pub(super) fn take_back(&mut self, kept: Kept<'t>) -> bool {
+        let found_error = self.errors > 0;
+        self.found = kept.found;
+        (self.errors, self.minor) = (kept.errors, kept.minor);
+        (self.minor_dropped, self.issues_max) = (kept.minor_dropped, kept.issues_max);
+        found_error
+    }
+
+    /// Whether an issue was found already.
+    pub(super) fn has(&self, rule: &'static Rule, node: Node<'t>, text: &str) -> bool {
+        let same = |found: &Found<'t>| std::ptr::eq(found.rule, rule) && found.node.id() == node.id() && found.text == text;
+        self.found.iter().any(same)
+    }
+
+    /// An invariant of a profile that is broken.
+    pub(super) fn invariant_broken(
+        &mut self,
+        severity: Severity,
+        id: String,
+        node: Node<'t>,
+        text: String,
+        about: Option<String>,
+    ) {
+        if !self.has(&rules::INVARIANT, node, &text) {
+            self.add(severity, Found { rule: &rules::INVARIANT, invariant: Some((severity, id)), node, text, about });
+        }
     }
 
     fn add(&mut self, severity: Severity, found: Found<'t>) {
@@ -131,7 +196,7 @@ impl<'w, 't> Walk<'w, 't> {
         scope: Scope<'t>,
         content: Option<Content<'_>>,
     ) {
-        let Some(document) = self.document else { return };
+        let document = self.document;
         for constraint in constraints {
             if self.is_full() {
                 return;
@@ -190,10 +255,15 @@ impl<'w, 't> Walk<'w, 't> {
                 self.contained_use(node, contained);
             }
         }
+        // What the caller names is for the outermost.
+        let asked = std::mem::take(&mut self.asked);
         let outer = (&*name == "Bundle").then(|| self.references.enter(node));
         let program = self.definitions.program(id);
         if let Some(shape) = program.shape(0) {
             self.object(node, Within { id, place: 0, program, shape, role: Role::Plain }, scope, depth);
+        }
+        if self.profiles.is_some() {
+            self.claimed(node, &asked, scope);
         }
         if let Some(outer) = outer {
             self.references.leave(outer);
@@ -409,6 +479,9 @@ impl<'w, 't> Walk<'w, 't> {
             Role::Extension => {
                 if within.role != Role::Extension {
                     self.extension_url(node);
+                }
+                if self.profiles.is_some() {
+                    self.defined_extension(node, &slot.name, scope);
                 }
             }
             Role::Reference => {

@@ -36,8 +36,10 @@ fn every_rule_has_a_case() {
     let elsewhere =
         ["limit.depth", "limit.issues", "limit.minor-issues", "value.too-long", "value.decimal", "invariant.key"];
     let mut shown = String::new();
-    for entry in std::fs::read_dir(path("tests/cases/check")).unwrap() {
-        shown += &std::fs::read_to_string(entry.unwrap().path().join("outcome.json")).unwrap_or_default();
+    for folder in ["tests/cases/check", "tests/cases/profile"] {
+        for entry in std::fs::read_dir(path(folder)).unwrap() {
+            shown += &std::fs::read_to_string(entry.unwrap().path().join("outcome.json")).unwrap_or_default();
+        }
     }
     let missing: Vec<_> = sluice_fhir::validate::rules::ALL
         .iter()
