@@ -23,6 +23,12 @@ pub enum RulesError {
         /// What was expected.
         expected: String,
     },
+    /// A package is none, or holds what can't be read.
+    #[error("{0}")]
+    Package(String),
+    /// A profile is named that no package has.
+    #[error("no package has the profile {0}")]
+    Profile(String),
     /// The settings give a severity to a rule that does not exist.
     #[error("check.severity: there is no rule `{0}`")]
     Unknown(String),

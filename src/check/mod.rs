@@ -4,6 +4,7 @@
 //! found; it carries the issues of lesser severity. Never: stops at the first issue; changes anything.
 
 mod error;
+mod packages;
 mod rules;
 mod site;
 

@@ -4,12 +4,15 @@
 //! the check itself whole (its limits, and resources that cannot be checked at all).
 
 use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use sluice_fhir::outcome::{Issue, Severity};
 use sluice_fhir::tree::Node;
 use sluice_fhir::validate::{Resolve, Validator, rules};
 
 use super::error::RulesError;
+use super::packages;
 use super::site::Site;
 use crate::config;
 
@@ -44,7 +47,26 @@ impl Rules {
     /// # Errors
     /// The first file that is no rule, and severities for rules that do not exist.
     pub fn new(settings: &config::Check) -> Result<Self, RulesError> {
-        let validator = Validator::r4();
+        Self::with(settings, &[], &[])
+    }
+
+    /// The same with further packages (archives, folders, definitions), and with profiles that every document is held
+    /// against beside those that it claims.
+    ///
+    /// # Errors
+    /// Those of [`Self::new`]; the first package that can't be read, and the first profile that no package has.
+    pub fn with(settings: &config::Check, packages: &[PathBuf], profiles: &[String]) -> Result<Self, RulesError> {
+        let mut paths = settings.packages_dir.as_deref().map(packages::in_folder).transpose()?.unwrap_or_default();
+        paths.extend_from_slice(packages);
+        let mut validator = Validator::r4();
+        // Without packages nothing is said of profiles and extensions: a site that wants them brings them.
+        if !paths.is_empty() || !profiles.is_empty() {
+            let library = packages::library(&paths)?;
+            if let Some(unknown) = profiles.iter().find(|profile| !library.has(profile)) {
+                return Err(RulesError::Profile(unknown.clone()));
+            }
+            validator = validator.with_library(Arc::new(library)).with_profiles(profiles.iter().cloned());
+        }
         let site = match &settings.rules_dir {
             None => Site::default(),
             Some(folder) => Site::read(folder, validator.definitions())?,
@@ -103,6 +125,7 @@ mod tests {
     fn settings(severity: &[(&str, config::Severity)]) -> config::Check {
         config::Check {
             rules_dir: None,
+            packages_dir: None,
             severity: severity.iter().map(|(id, severity)| ((*id).to_owned(), *severity)).collect::<BTreeMap<_, _>>(),
             unknown_terminology: config::Terminology::Issue,
         }

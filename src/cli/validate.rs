@@ -16,6 +16,7 @@ use sluice_fhir::tree::{Limits, Node, SyntaxErrorKind, Tree};
 
 use super::{Exit, Failure, Format, aside, read, settings};
 use crate::check::Rules;
+use crate::config;
 
 /// Documents that are worked on before their outcomes are printed, for each core.
 const BATCH_PER_CORE: usize = 16;
@@ -29,12 +30,18 @@ const BUFFER_BYTES: usize = 256 << 10;
     after_help = "JSON, one line a file: {file, valid, outcome}; of standard input, one resource or Bundle a line: \
     {line, valid, outcome}. The outcome is an OperationOutcome with place, path and rule id of each issue. \
     Exit code 1 if anything is invalid.\n\nExamples:\n  sluice validate patient.json bundle.json\n  \
-    zcat patients.ndjson.gz | sluice validate -"
+    sluice validate --package hl7.fhir.us.core-6.1.0.tgz patient.json\n  zcat patients.ndjson.gz | sluice validate -"
 )]
 pub struct Args {
     /// Settings whose rules and severities count, beside those of FHIR R4
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// FHIR package (.tgz), unpacked folder or definition in JSON, whose profiles and extensions are held too; may be repeated
+    #[arg(long, value_name = "PATH")]
+    package: Vec<PathBuf>,
+    /// Canonical of a profile that every document is held against, beside those that it claims; may be repeated
+    #[arg(long, value_name = "URL")]
+    profile: Vec<String>,
     /// Resources and Bundles; `-` or none for NDJSON on standard input
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
@@ -45,13 +52,11 @@ pub struct Args {
 /// # Errors
 /// Settings that are not good; streams that break. A file that can't be read is told, and the others go on.
 pub fn run(args: &Args, format: Format, input: impl Read, out: &mut dyn Write) -> Result<Exit, Failure> {
-    let rules = match &args.config {
-        None => Rules::default(),
-        Some(path) => {
-            let config = settings(Some(path.clone()))?;
-            Rules::new(&config.check).map_err(|error| Failure::Usage(error.to_string()))?
-        }
+    let check = match &args.config {
+        None => config::Check::default(),
+        Some(path) => settings(Some(path.clone()))?.check,
     };
+    let rules = Rules::with(&check, &args.package, &args.profile).map_err(|error| Failure::Usage(error.to_string()))?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let mut printer = Printer { format, out, exit: Exit::Fine };
     let standard_input = Path::new("-");
@@ -252,7 +257,7 @@ mod tests {
 
     fn run_lines(text: &str) -> (Exit, Vec<serde_json::Value>) {
         let mut out = Vec::new();
-        let args = Args { config: None, files: vec!["-".into()] };
+        let args = Args { config: None, package: Vec::new(), profile: Vec::new(), files: vec!["-".into()] };
         let exit = run(&args, Format::Json, text.as_bytes(), &mut out).unwrap();
         let text = String::from_utf8(out).unwrap();
         (exit, text.lines().map(|line| serde_json::from_str(line).unwrap()).collect())

@@ -281,6 +281,9 @@ pub(super) struct Normalize {
 pub(super) struct Check {
     /// Folder of the site's rules, JSON Schema files by resource type.
     pub(super) rules_dir: Option<PathBuf>,
+    /// Folder of FHIR packages (.tgz, unpacked folders, definitions in JSON): resources are held against the profiles of
+    /// these that they claim, and extensions against their definitions.
+    pub(super) packages_dir: Option<PathBuf>,
     /// Severity of a rule id, where it is to differ from the rule's own.
     pub(super) severity: BTreeMap<String, Severity>,
     /// What a code becomes whose value set cannot be expanded.
@@ -289,7 +292,7 @@ pub(super) struct Check {
 
 impl Default for Check {
     fn default() -> Self {
-        Self { rules_dir: None, severity: BTreeMap::new(), unknown_terminology: Terminology::Issue }
+        Self { rules_dir: None, packages_dir: None, severity: BTreeMap::new(), unknown_terminology: Terminology::Issue }
     }
 }
 

@@ -55,6 +55,7 @@ impl Resolver<'_> {
             },
             check: Check {
                 rules_dir: raw.check.rules_dir.as_ref().map(|path| self.directory("check.rules_dir", path)),
+                packages_dir: raw.check.packages_dir.as_ref().map(|path| self.directory("check.packages_dir", path)),
                 severity: raw.check.severity.clone(),
                 unknown_terminology: raw.check.unknown_terminology,
             },

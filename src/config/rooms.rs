@@ -186,10 +186,12 @@ pub struct Normalize {
 }
 
 /// What a resource is held against.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Check {
     /// Folder of the site's rules, one JSON Schema per resource type; `None` if there are none.
     pub rules_dir: Option<PathBuf>,
+    /// Folder of FHIR packages, whose profiles and extensions are held too; `None` if there are none.
+    pub packages_dir: Option<PathBuf>,
     /// Severity of a rule id, where it differs from the rule's own.
     pub severity: BTreeMap<String, Severity>,
     /// What a code becomes whose value set cannot be expanded.
@@ -211,10 +213,11 @@ pub enum Severity {
 }
 
 /// What a code becomes whose value set cannot be expanded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Terminology {
     /// An issue that says "not checked".
+    #[default]
     Issue,
     /// An error: the unit is refused.
     Refuse,

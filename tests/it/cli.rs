@@ -141,6 +141,34 @@ fn validate_finds_and_goes_on() {
 }
 
 #[test]
+fn validate_holds_documents_against_profiles_of_packages() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("patient.json").display().to_string();
+    let profile = "http://hl7.org/fhir/us/core/StructureDefinition/us-core-patient";
+    let claim = format!(
+        r#"{{"resourceType":"Patient","meta":{{"profile":["{profile}"]}},"gender":"female","name":[{{"family":"A"}}]}}"#
+    );
+    std::fs::write(&file, claim).unwrap();
+    let package = "tests/data/packages/hl7.fhir.us.core-6.1.0.tgz";
+    let told = |arguments: &[&str]| {
+        let output = sluice(&[&["validate", "--format", "json"], arguments, &[&file]].concat(), b"");
+        (output.status.code(), lines(&output))
+    };
+    // Without the package nobody knows the profile, and nothing is said.
+    assert_eq!(told(&[]).0, Some(0));
+    let (code, lines) = told(&["--package", package]);
+    assert_eq!(code, Some(1));
+    let first = first_issue(&lines[0]["outcome"]);
+    assert_eq!((&*first.0, &*first.1), ("cardinality.min", "Patient"));
+    // A profile that the document does not claim.
+    std::fs::write(&file, r#"{"resourceType":"Patient"}"#).unwrap();
+    assert_eq!(told(&["--package", package]).0, Some(0));
+    assert_eq!(told(&["--package", package, "--profile", profile]).0, Some(1));
+    assert_eq!(told(&["--package", package, "--profile", "http://x.example/none"]).0, Some(64));
+    assert_eq!(told(&["--package", "no-such-package"]).0, Some(64));
+}
+
+#[test]
 fn keys_are_never_overwritten() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("keys").display().to_string();

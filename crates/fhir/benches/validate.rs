@@ -11,6 +11,9 @@ use std::io::Read as _;
 use std::time::Instant;
 
 use bytes::Bytes;
+use sluice_fhir::definitions::Definitions;
+use sluice_fhir::package::Package;
+use sluice_fhir::profile::Library;
 use sluice_fhir::tree::{Limits, Tree};
 use sluice_fhir::validate::Validator;
 
@@ -61,6 +64,8 @@ fn main() {
     report("parse and validate", with_parse);
     report("validate", alone);
 
+    profiles();
+
     // Growth: one Bundle's entries, repeated. fullUrls repeat as well, which changes nothing in the cost.
     let text = std::str::from_utf8(&bundles[0]).unwrap();
     let value: serde_json::Value = serde_json::from_str(text).unwrap();
@@ -74,6 +79,60 @@ fn main() {
         std::hint::black_box(validator.validate(tree.root()).len());
         println!("{count} entries: {:.2} us per entry", (cpu() - start) * 1e6 / count as f64);
     }
+}
+
+/// US Core's examples against the profiles that they claim, with that package alone and with a thousand more profiles loaded.
+fn profiles() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/data/packages/hl7.fhir.us.core-6.1.0.tgz");
+    let tgz = std::fs::read(file).unwrap();
+    let mut trees = Vec::new();
+    for entry in tar::Archive::new(flate2::read::GzDecoder::new(&*tgz)).entries().unwrap() {
+        let mut entry = entry.unwrap();
+        let name = entry.path().unwrap().to_string_lossy().into_owned();
+        let is_example = name.starts_with("package/example/") && name.contains('-');
+        let mut content = Vec::new();
+        entry.read_to_end(&mut content).unwrap();
+        if is_example && let Ok(tree) = Tree::parse(content.into(), &Limits::default()) {
+            trees.push(tree);
+        }
+    }
+    let core = Definitions::r4();
+    let package = || Package::from_tgz(&tgz, &sluice_fhir::package::Limits::default()).unwrap();
+    let more = (0..1000).map(|number| {
+        let definition = serde_json::json!({
+            "resourceType": "StructureDefinition", "url": format!("http://x.example/{number}"), "type": "Patient",
+            "derivation": "constraint", "baseDefinition": "http://hl7.org/fhir/StructureDefinition/Patient",
+            "differential": {"element": [{"path": "Patient"}, {"path": "Patient.name", "min": 1}]},
+        });
+        (format!("{number}.json"), Bytes::from(definition.to_string()))
+    });
+    let more = Package::of_definitions("more", more.collect::<Vec<_>>());
+    let start = cpu();
+    let few = Library::new(core.clone(), &[package()]).unwrap();
+    println!("a library of US Core: {:.1} ms", (cpu() - start) * 1e3);
+    let start = cpu();
+    few.compile_all().unwrap();
+    println!("all {} profiles compiled: {:.1} ms", few.profiles().count(), (cpu() - start) * 1e3);
+    let many = Library::new(core, &[package(), more]).unwrap();
+    let validators = [None, Some(few), Some(many)].map(|library| match library {
+        None => Validator::r4(),
+        Some(library) => Validator::r4().with_library(library.into()),
+    });
+    let mut best = [f64::MAX; 3];
+    for _ in 0..ROUNDS * 3 {
+        for (validator, best) in validators.iter().zip(&mut best) {
+            let start = cpu();
+            for tree in &trees {
+                std::hint::black_box(validator.validate(tree.root()).len());
+            }
+            *best = best.min(cpu() - start);
+        }
+    }
+    let [base, few, many] = best.map(|seconds| seconds * 1e6 / trees.len() as f64);
+    println!(
+        "{} examples of US Core: {base:.1} us each by R4 alone, {few:.1} us with their profiles, {many:.1} us with 1,000 more loaded",
+        trees.len()
+    );
 }
 
 /// CPU seconds of this process; wall time where the system does not tell. The program has one thread.

@@ -115,8 +115,10 @@ impl Package {
     /// Definitions that come without a `package.json`, under a name for messages: the files of a folder, or a single one.
     pub fn of_definitions(name: &str, files: impl IntoIterator<Item = (String, Bytes)>) -> Self {
         let is_json = |name: &str| std::path::Path::new(name).extension().is_some_and(|e| e == "json");
-        let mut files: Vec<_> =
-            files.into_iter().filter(|(name, _)| is_json(name) && name != ".index.json" && name != "package.json").collect();
+        let mut files: Vec<_> = files
+            .into_iter()
+            .filter(|(name, _)| is_json(name) && name != ".index.json" && name != "package.json")
+            .collect();
         files.sort_by(|a, b| a.0.cmp(&b.0));
         Self { name: name.to_owned(), version: String::new(), dependencies: Vec::new(), files }
     }

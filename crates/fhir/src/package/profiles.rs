@@ -32,7 +32,7 @@ fn element(node: Node<'_>) -> Vec<u8> {
         let is_value = |prefix: &&str| {
             name.strip_prefix(prefix).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_uppercase()))
         };
-        if ELEMENT.contains(&name) || VALUES.iter().any(|prefix| is_value(&prefix)) {
+        if ELEMENT.contains(&name) || VALUES.iter().any(is_value) {
             out.member(name, member.raw());
         }
     }

@@ -43,9 +43,9 @@ use crate::definitions::Definitions;
 use crate::tree::{Node, NodeId, Tree};
 use eval::{Focus, Run};
 use item::Collection;
-use program::Program;
 pub(crate) use item::Element;
 pub(crate) use navigate::{compare_quantities, elements_at, locate, resource};
+use program::Program;
 pub(crate) use types::Type;
 
 /// How names that the definitions do not know are taken.

@@ -114,9 +114,9 @@ fn at_place<'t>(definitions: &Definitions, node: Node<'t>, ty: Type, place: Plac
 }
 
 /// Gives the elements of that name within one; of a choice without its type: `value`.
-pub(crate) fn elements_at<'t>(
+pub(crate) fn elements_at(
     definitions: &Definitions,
-    tree: &'t Tree,
+    tree: &Tree,
     element: Element,
     name: &str,
     give: &mut dyn FnMut(Element),

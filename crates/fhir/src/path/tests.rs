@@ -15,7 +15,7 @@ fn eval_with(expression: &str, tree: &Tree, node: Node<'_>, mode: Mode, budget: 
     let r4 = Definitions::r4();
     let host = Offline::new(&r4);
     let environment = Environment { budget, ..Environment::new(&host) };
-    let context = navigate::locate(&r4, node).ty;
+    let context = locate(&r4, node).ty;
     let context = if context == Type::Unknown { None } else { Some(context.name(&r4)) };
     let expression = Expression::compile(expression, &r4, context, mode).map_err(|error| error.kind)?;
     let document = Document::new(tree);

@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::element::{
-    Binding, By, Condition, Context, Discriminator, Element, Openness, Place, Profile, Rule, Sample, Slice, Slicing, Step,
-    Test, TypeRule, steps,
+    Binding, By, Condition, Context, Discriminator, Element, Openness, Place, Profile, Rule, Sample, Slice, Slicing,
+    Step, Test, TypeRule, steps,
 };
 use crate::definitions::program::Shape;
 use crate::definitions::{Definitions, Strength, TypeId, TypeKind};
@@ -169,15 +169,14 @@ impl Draft<'_> {
             },
         };
         let known = self.elements[parent].children.iter().copied().find(|&child| *self.elements[child].name == *field);
-        let place = match known {
-            Some(place) => place,
-            None => {
-                let id = format!("{}.{field}", self.elements[parent].id);
-                let place = self.add(&field, &id, ty)?;
-                self.choices[place] = is_choice;
-                self.elements[parent].children.push(place);
-                place
-            }
+        let place = if let Some(place) = known {
+            place
+        } else {
+            let id = format!("{}.{field}", self.elements[parent].id);
+            let place = self.add(&field, &id, ty)?;
+            self.choices[place] = is_choice;
+            self.elements[parent].children.push(place);
+            place
         };
         match (slice, implied) {
             (None, None) => Ok(Some(place)),
@@ -192,16 +191,16 @@ impl Draft<'_> {
         let ends = name.match_indices('/').map(|(at, _)| at).chain([name.len()]);
         for end in ends {
             let part = &name[..end];
-            let known = self.elements[place].slices.iter().find(|slice| *slice.name == *part).map(|slice| slice.element);
-            place = match known {
-                Some(place) => place,
-                None => {
-                    let field = self.elements[place].name.clone();
-                    let id = format!("{}:{part}", self.elements[element].id);
-                    let new = self.add(&field, &id, ty.or(self.shapes[place]))?;
-                    self.elements[place].slices.push(Slice { name: part.into(), element: new, conditions: Vec::new() });
-                    new
-                }
+            let known =
+                self.elements[place].slices.iter().find(|slice| *slice.name == *part).map(|slice| slice.element);
+            place = if let Some(place) = known {
+                place
+            } else {
+                let field = self.elements[place].name.clone();
+                let id = format!("{}:{part}", self.elements[element].id);
+                let new = self.add(&field, &id, ty.or(self.shapes[place]))?;
+                self.elements[place].slices.push(Slice { name: part.into(), element: new, conditions: Vec::new() });
+                new
             };
         }
         Ok(place)
@@ -262,7 +261,9 @@ impl Draft<'_> {
 
     fn types(&self, node: Node<'_>) -> Vec<TypeRule> {
         let rule = |node: Node<'_>| {
-            let code = extension(node, FHIR_TYPE, "valueUrl").and_then(Node::as_str).or_else(|| node.member("code")?.as_str())?;
+            let code = extension(node, FHIR_TYPE, "valueUrl")
+                .and_then(Node::as_str)
+                .or_else(|| node.member("code")?.as_str())?;
             let list = |name| items(node, name).filter_map(|item| Some(item.as_str()?.into())).collect();
             Some(TypeRule { code: (*code).into(), profiles: list("profile"), targets: list("targetProfile") })
         };
@@ -305,7 +306,8 @@ impl Draft<'_> {
         if let Some(url) = url.and_then(|url| url.node().as_str().map(|url| url.as_ref().into())) {
             return Test::Urls(Box::new([url]));
         }
-        let urls: Box<[Box<str>]> = profiles(own).iter().map(|canonical| crate::package::unversioned(canonical).into()).collect();
+        let urls: Box<[Box<str>]> =
+            profiles(own).iter().map(|canonical| crate::package::unversioned(canonical).into()).collect();
         if urls.is_empty() { Test::Undecidable } else { Test::Urls(urls) }
     }
 
@@ -415,7 +417,8 @@ impl Draft<'_> {
             if *step == Step::Resolve
                 && let Some(element) = before
             {
-                let targets: Box<[Box<str>]> = element.types.iter().flat_map(|rule| rule.targets.iter().cloned()).collect();
+                let targets: Box<[Box<str>]> =
+                    element.types.iter().flat_map(|rule| rule.targets.iter().cloned()).collect();
                 found.profiles = (!targets.is_empty()).then_some((at + 1, targets));
             }
             if let Step::Extension(url) = step
@@ -469,7 +472,8 @@ fn rule(node: Node<'_>) -> Option<Rule> {
     let key = text(node, "key")?;
     let inherited = text(node, "source").is_some_and(|source| {
         source.rsplit_once('/').is_some_and(|(base, name)| {
-            base == "http://hl7.org/fhir/StructureDefinition" && matches!(name, "Element" | "DomainResource" | "Extension" | "Resource")
+            base == "http://hl7.org/fhir/StructureDefinition"
+                && matches!(name, "Element" | "DomainResource" | "Extension" | "Resource")
         })
     });
     if inherited || matches!(&*key, "ele-1" | "ext-1") || key.starts_with("dom-") {

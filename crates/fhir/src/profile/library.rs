@@ -128,9 +128,11 @@ impl Library {
             compiled: Arc::default(),
         };
         let known: HashSet<String> = packages.iter().map(Package::id).chain([library.core.id().to_owned()]).collect();
-        let own = library.core.profiles().enumerate().map(|(number, profile)| {
-            (format!("{number:05}.json"), Bytes::copy_from_slice(profile))
-        });
+        let own = library
+            .core
+            .profiles()
+            .enumerate()
+            .map(|(number, profile)| (format!("{number:05}.json"), Bytes::copy_from_slice(profile)));
         let own = Package::of_definitions(library.core.id(), own.collect::<Vec<_>>());
         library.add(&own)?;
         for package in packages {
@@ -192,6 +194,11 @@ impl Library {
         self.missing.iter().map(String::as_str)
     }
 
+    /// Whether a canonical names a profile, an extension or a type that is known.
+    pub fn has(&self, canonical: &str) -> bool {
+        !matches!(self.named(canonical), Named::Unknown)
+    }
+
     /// The canonicals of all profiles and extensions.
     pub fn profiles(&self) -> impl Iterator<Item = &str> {
         self.entries.iter().filter(|entry| matches!(entry.kind, Kind::Structure(_))).map(|entry| &*entry.url)
@@ -245,8 +252,13 @@ impl Library {
     /// depends on; else the newest.
     fn find(&self, canonical: &str, from: Option<usize>, is_kind: impl Fn(&Kind) -> bool) -> Option<&Entry> {
         let (url, version) = canonical.split_once('|').map_or((canonical, None), |(url, version)| (url, Some(version)));
-        let found: Vec<&Entry> =
-            self.by_url.get(url)?.iter().map(|&place| &self.entries[place]).filter(|entry| is_kind(&entry.kind)).collect();
+        let found: Vec<&Entry> = self
+            .by_url
+            .get(url)?
+            .iter()
+            .map(|&place| &self.entries[place])
+            .filter(|entry| is_kind(&entry.kind))
+            .collect();
         if let Some(version) = version
             && let Some(exact) = found.iter().find(|entry| entry.version.as_deref() == Some(version))
         {
@@ -256,9 +268,8 @@ impl Library {
             let dependencies = &self.packages[from].dependencies;
             let own = found.iter().find(|entry| entry.package == from);
             own.or_else(|| {
-                let named = |entry: &&&Entry| {
-                    dependencies.iter().any(|id| satisfies(&self.packages[entry.package].id, id))
-                };
+                let named =
+                    |entry: &&&Entry| dependencies.iter().any(|id| satisfies(&self.packages[entry.package].id, id));
                 found.iter().find(named)
             })
         });

@@ -19,7 +19,7 @@ pub(crate) struct Concepts {
     case_sensitive: bool,
     /// Absence from it means something.
     is_complete: bool,
-    concepts: HashMap<Box<str>, Concept>,
+    by_code: HashMap<Box<str>, Concept>,
 }
 
 #[derive(Debug, Default)]
@@ -47,7 +47,8 @@ impl Concepts {
             let concept = concepts.entry(code.clone()).or_default();
             for property in items(at, "property") {
                 let Some(name) = text(property, "code") else { continue };
-                let value = property.members().find(|member| member.name().is_some_and(|name| name.starts_with("value")));
+                let value =
+                    property.members().find(|member| member.name().is_some_and(|name| name.starts_with("value")));
                 let Some(value) = value else { continue };
                 let value = match value.as_str() {
                     Some(text) => text.into_owned(),
@@ -69,7 +70,7 @@ impl Concepts {
             }
             concepts.entry(child).or_default().parents.push(parent);
         }
-        Some(Self { case_sensitive, is_complete: content == "complete", concepts })
+        Some(Self { case_sensitive, is_complete: content == "complete", by_code: concepts })
     }
 
     fn key(&self, code: &str) -> Box<str> {
@@ -77,7 +78,7 @@ impl Concepts {
     }
 
     fn contains(&self, code: &str) -> Membership {
-        if self.concepts.contains_key(&self.key(code)) {
+        if self.by_code.contains_key(&self.key(code)) {
             Membership::In
         } else if self.is_complete {
             Membership::Out
@@ -89,7 +90,7 @@ impl Concepts {
     /// Whether `broader` covers `narrower`; None where one of them is not known.
     pub(super) fn subsumes(&self, broader: &str, narrower: &str) -> Option<bool> {
         let (broader, narrower) = (self.key(broader), self.key(narrower));
-        if !self.concepts.contains_key(&broader) || !self.concepts.contains_key(&narrower) {
+        if !self.by_code.contains_key(&broader) || !self.by_code.contains_key(&narrower) {
             return None;
         }
         let mut seen = HashSet::new();
@@ -99,7 +100,7 @@ impl Concepts {
                 return Some(true);
             }
             if seen.insert(code) {
-                open.extend(self.concepts.get(code).into_iter().flat_map(|concept| &concept.parents));
+                open.extend(self.by_code.get(code).into_iter().flat_map(|concept| &concept.parents));
             }
         }
         Some(false)
@@ -113,11 +114,14 @@ impl Concepts {
             None => Membership::Unknown,
         };
         let is_same = || *self.key(code) == *self.key(&filter.value);
-        let Some(concept) = self.concepts.get(&self.key(code)) else { return self.contains(code) };
-        let values = || concept.properties.iter().filter(|(name, _)| *name == filter.property).map(|(_, value)| &**value);
+        let Some(concept) = self.by_code.get(&self.key(code)) else { return self.contains(code) };
+        let values =
+            || concept.properties.iter().filter(|(name, _)| *name == filter.property).map(|(_, value)| &**value);
         match (&*filter.property, &*filter.op) {
             ("concept" | "code", "is-a") => known(self.subsumes(&filter.value, code)),
-            ("concept" | "code", "descendent-of") => known(self.subsumes(&filter.value, code).map(|is| is && !is_same())),
+            ("concept" | "code", "descendent-of") => {
+                known(self.subsumes(&filter.value, code).map(|is| is && !is_same()))
+            }
             ("concept" | "code", "is-not-a") => known(self.subsumes(&filter.value, code).map(|is| !is)),
             ("concept" | "code", "generalizes") => known(self.subsumes(code, &filter.value)),
             ("concept" | "code", "=") => known(Some(is_same())),
@@ -170,7 +174,8 @@ struct Filter {
 impl Set {
     pub(super) fn read(node: Node<'_>) -> Self {
         let compose = node.member("compose");
-        let parts = |name| compose.into_iter().flat_map(|compose| items(compose, name)).map(Part::read).collect::<Vec<_>>();
+        let parts =
+            |name| compose.into_iter().flat_map(|compose| items(compose, name)).map(Part::read).collect::<Vec<_>>();
         let include = parts("include");
         let expansion = node.member("expansion").filter(|_| include.is_empty()).map(|expansion| {
             let mut codes = HashSet::new();
@@ -188,7 +193,8 @@ impl Set {
 
     fn contains(&self, library: &Library, system: Option<&str>, code: &str, depth: u32) -> Membership {
         if let Some(expansion) = &self.expansion {
-            let has = expansion.iter().any(|(of, known)| system.is_none_or(|system| **of == *system) && **known == *code);
+            let has =
+                expansion.iter().any(|(of, known)| system.is_none_or(|system| **of == *system) && **known == *code);
             return if has { Membership::In } else { Membership::Out };
         }
         if self.include.is_empty() {
@@ -247,11 +253,10 @@ impl Part {
                         if same { Membership::In } else { Membership::Out }
                     }
                     (Some(_), _) => Membership::Out,
-                    (None, Some(known)) => {
-                        self.filters.iter().fold(known.contains(code), |answer, filter| {
-                            both(answer, known.passes(code, filter))
-                        })
-                    }
+                    (None, Some(known)) => self
+                        .filters
+                        .iter()
+                        .fold(known.contains(code), |answer, filter| both(answer, known.passes(code, filter))),
                     (None, None) => of_core(library, own, code, self.filters.is_empty()),
                 }
             }
@@ -280,8 +285,8 @@ fn of_core(library: &Library, system: &str, code: &str, is_whole: bool) -> Membe
     if system == UCUM {
         return match (octofhir_ucum::validate(code), is_whole) {
             (Err(_), _) => Membership::Out,
-            (Ok(_), true) => Membership::In,
-            (Ok(_), false) => Membership::Unknown,
+            (Ok(()), true) => Membership::In,
+            (Ok(()), false) => Membership::Unknown,
         };
     }
     match library.core().code_system(system) {

@@ -25,9 +25,7 @@ pub(crate) fn contains(value: Node<'_>, pattern: Node<'_>) -> bool {
         (Kind::Object, Kind::Object) => pattern.members().all(|member| {
             member.name().and_then(|name| value.member(name)).is_some_and(|found| contains(found, member))
         }),
-        (Kind::Array, Kind::Array) => {
-            pattern.items().all(|wanted| value.items().any(|found| contains(found, wanted)))
-        }
+        (Kind::Array, Kind::Array) => pattern.items().all(|wanted| value.items().any(|found| contains(found, wanted))),
         _ => is_same(value, pattern),
     }
 }
@@ -36,9 +34,7 @@ pub(crate) fn contains(value: Node<'_>, pattern: Node<'_>) -> bool {
 fn is_same(a: Node<'_>, b: Node<'_>) -> bool {
     match (a.kind(), b.kind()) {
         (Kind::String, Kind::String) => a.as_str() == b.as_str(),
-        (Kind::Number, Kind::Number) => {
-            a.raw() == b.raw() || decimal(a).zip(decimal(b)).is_some_and(|(a, b)| a == b)
-        }
+        (Kind::Number, Kind::Number) => a.raw() == b.raw() || decimal(a).zip(decimal(b)).is_some_and(|(a, b)| a == b),
         (Kind::Bool, Kind::Bool) | (Kind::Null, Kind::Null) => a.raw() == b.raw(),
         _ => false,
     }
@@ -58,7 +54,8 @@ mod tests {
     #[test]
     fn fixed_values_and_patterns() {
         let tree = |text: &str| Tree::parse(text.to_owned().into(), &Limits::default()).unwrap();
-        let both = |a: &str, b: &str| (equals(tree(a).root(), tree(b).root()), contains(tree(a).root(), tree(b).root()));
+        let both =
+            |a: &str, b: &str| (equals(tree(a).root(), tree(b).root()), contains(tree(a).root(), tree(b).root()));
         let coding = r#"{"coding":[{"system":"a","code":"b"},{"system":"c","code":"d"}],"text":"x"}"#;
         assert_eq!(both(coding, coding), (true, true));
         assert_eq!(both(coding, r#"{"coding":[{"code":"d"}]}"#), (false, true));

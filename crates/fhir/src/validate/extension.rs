@@ -114,9 +114,10 @@ impl<'t> Walk<'_, 't> {
                 path = if path.is_empty() { name.to_owned() } else { format!("{name}.{path}") };
                 let around = locate(self.definitions, parent);
                 let is = |name: &String| {
-                    expression.strip_prefix(&**name).and_then(|rest| rest.strip_prefix('.')).is_some_and(|rest| {
-                        rest == path || is_choice_of(rest, &path)
-                    })
+                    expression
+                        .strip_prefix(&**name)
+                        .and_then(|rest| rest.strip_prefix('.'))
+                        .is_some_and(|rest| rest == path || is_choice_of(rest, &path))
                 };
                 if !parent.is_array() && names(around.ty, parent).iter().any(is) {
                     return true;

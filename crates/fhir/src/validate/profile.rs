@@ -11,8 +11,8 @@ use crate::definitions::valueset::Membership;
 use crate::definitions::{Role, Strength};
 use crate::outcome::Severity;
 use crate::path::{
-    Budget, Conformance, Document, Element as Item, Environment, Host, Invariant, Type, Verdict, compare_quantities, elements_at, locate,
-    resource as resource_item,
+    Budget, Conformance, Document, Element as Item, Environment, Host, Invariant, Type, Verdict, compare_quantities,
+    elements_at, locate, resource as resource_item,
 };
 use crate::profile::Library;
 use crate::profile::element::{Element, Place, Profile, Rule as Constraint, TypeRule};
@@ -212,7 +212,11 @@ impl<'t> Walk<'_, 't> {
             let order = match (value::decimal(found), value::decimal(limit.node())) {
                 (Some(found), Some(limit)) => Some(found.cmp(&limit)),
                 _ if found.is_object() => compare_quantities(found, limit.node()),
-                _ => found.as_str().zip(limit.node().as_str()).filter(|(a, b)| a.len() == b.len()).map(|(a, b)| a.cmp(&b)),
+                _ => found
+                    .as_str()
+                    .zip(limit.node().as_str())
+                    .filter(|(a, b)| a.len() == b.len())
+                    .map(|(a, b)| a.cmp(&b)),
             };
             let broken = if below { std::cmp::Ordering::Less } else { std::cmp::Ordering::Greater };
             if order == Some(broken) {
@@ -339,7 +343,9 @@ impl<'t> Walk<'_, 't> {
     fn types(&mut self, at: At<'_, 't>, element: &Element, node: Node<'t>) {
         let Some(library) = self.profiles.as_ref().map(|profiles| profiles.library) else { return };
         let is_of = |rule: &TypeRule| match at.item.ty {
-            Type::Object(id, 0) => self.definitions.type_named(&rule.code).is_some_and(|asked| library.is_type(id, asked)),
+            Type::Object(id, 0) => {
+                self.definitions.type_named(&rule.code).is_some_and(|asked| library.is_type(id, asked))
+            }
             Type::Primitive(primitive) => *rule.code == *primitive.name(),
             // Nested elements, and what the definitions do not know.
             _ => true,

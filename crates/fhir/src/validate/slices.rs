@@ -141,7 +141,13 @@ impl<'t> Walk<'_, 't> {
         let open = if reached.is_lost || !reached.elsewhere.is_empty() { Answer::Open } else { Answer::No };
         match &condition.test {
             Test::Undecidable => Answer::Open,
-            Test::Exists(wanted) if reached.is_lost => if *wanted { Answer::Yes } else { Answer::No },
+            Test::Exists(wanted) if reached.is_lost => {
+                if *wanted {
+                    Answer::Yes
+                } else {
+                    Answer::No
+                }
+            }
             Test::Exists(wanted) => ((reached.items.is_empty() && reached.elsewhere.is_empty()) != *wanted).into(),
             Test::Urls(_) => Answer::No,
             Test::Element(place) => {
@@ -193,12 +199,7 @@ impl<'t> Walk<'_, 't> {
     }
 
     /// The first that says yes decides; else one that can't tell; else `otherwise`.
-    fn first(
-        &mut self,
-        items: &[Item],
-        otherwise: Answer,
-        mut ask: impl FnMut(&mut Self, Item) -> Answer,
-    ) -> Answer {
+    fn first(&mut self, items: &[Item], otherwise: Answer, mut ask: impl FnMut(&mut Self, Item) -> Answer) -> Answer {
         let mut answer = otherwise;
         for &item in items {
             match ask(self, item) {
@@ -244,7 +245,8 @@ impl<'t> Walk<'_, 't> {
             }
         }
         for &child in &element.children {
-            let Some(inner) = at.profile.elements.get(child).filter(|inner| inner.is_telling(&at.profile.elements)) else {
+            let Some(inner) = at.profile.elements.get(child).filter(|inner| inner.is_telling(&at.profile.elements))
+            else {
                 continue;
             };
             let items = self.items_at(at.item, &inner.name);

@@ -156,7 +156,8 @@ impl<'w, 't> Walk<'w, 't> {
 
     /// Whether an issue was found already.
     pub(super) fn has(&self, rule: &'static Rule, node: Node<'t>, text: &str) -> bool {
-        let same = |found: &Found<'t>| std::ptr::eq(found.rule, rule) && found.node.id() == node.id() && found.text == text;
+        let same =
+            |found: &Found<'t>| std::ptr::eq(found.rule, rule) && found.node.id() == node.id() && found.text == text;
         self.found.iter().any(same)
     }
 

@@ -38,7 +38,13 @@ fn each_case_has_its_outcome() {
             std::fs::write(case.join("outcome.json"), &text).unwrap();
             for issue in &issues {
                 let place = issue.expression.clone().unwrap_or_default();
-                eprintln!("{}: {} {} {place} {}", case.file_name().unwrap().to_string_lossy(), issue.rule, issue.severity.code(), issue.text);
+                eprintln!(
+                    "{}: {} {} {place} {}",
+                    case.file_name().unwrap().to_string_lossy(),
+                    issue.rule,
+                    issue.severity.code(),
+                    issue.text
+                );
             }
         }
         if std::fs::read_to_string(case.join("outcome.json")).unwrap_or_default() != text {
