@@ -2,7 +2,11 @@
 //! packages". A value set is asked by its composition, not expanded: so a set over a large system costs nothing until it is
 //! asked, and then only what the one code needs. FHIR R4 valueset.html, composition rules.
 
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
+use std::sync::OnceLock;
+
+use regex::Regex;
 
 use super::library::Library;
 use crate::definitions::valueset::{Membership, grammar};
@@ -11,6 +15,8 @@ use crate::tree::Node;
 
 /// Value sets within value sets; more go in circles.
 const DEPTH_MAX: u32 = 32;
+/// Value sets that are asked for one code; sets of sets can name each other in very many ways.
+const SETS_MAX: u32 = 10_000;
 const UCUM: &str = "http://unitsofmeasure.org";
 
 /// The concepts of a code system.
@@ -128,19 +134,13 @@ impl Concepts {
             ("concept" | "code", "in") => {
                 known(Some(filter.value.split(',').any(|one| *self.key(one.trim()) == *self.key(code))))
             }
-            ("concept" | "code", "regex") => {
-                let regex = regex::Regex::new(&format!("^(?:{})$", filter.value)).ok();
-                known(regex.map(|regex| regex.is_match(code)))
-            }
+            ("concept" | "code", "regex") => known(filter.regex().map(|regex| regex.is_match(code))),
             ("parent", "=") => known(Some(concept.parents.iter().any(|parent| **parent == *self.key(&filter.value)))),
             (_, "=") => known(Some(values().any(|value| value == &*filter.value))),
             (_, "in") => known(Some(values().any(|value| filter.value.split(',').any(|one| one.trim() == value)))),
             (_, "not-in") => known(Some(!values().any(|value| filter.value.split(',').any(|one| one.trim() == value)))),
             (_, "exists") => known(Some((values().next().is_some()) == (&*filter.value == "true"))),
-            (_, "regex") => {
-                let regex = regex::Regex::new(&format!("^(?:{})$", filter.value)).ok();
-                known(regex.map(|regex| values().any(|value| regex.is_match(value))))
-            }
+            (_, "regex") => known(filter.regex().map(|regex| values().any(|value| regex.is_match(value)))),
             _ => Membership::Unknown,
         }
     }
@@ -169,6 +169,14 @@ struct Filter {
     property: Box<str>,
     op: Box<str>,
     value: Box<str>,
+    /// The value as an expression that the whole code or property must match; compiled at its first use.
+    regex: OnceLock<Option<Regex>>,
+}
+
+impl Filter {
+    fn regex(&self) -> Option<&Regex> {
+        self.regex.get_or_init(|| Regex::new(&format!("^(?:{})$", self.value)).ok()).as_ref()
+    }
 }
 
 impl Set {
@@ -191,7 +199,7 @@ impl Set {
         Self { include, exclude: parts("exclude"), expansion }
     }
 
-    fn contains(&self, library: &Library, system: Option<&str>, code: &str, depth: u32) -> Membership {
+    fn contains(&self, library: &Library, system: Option<&str>, code: &str, depth: &Depth<'_>) -> Membership {
         if let Some(expansion) = &self.expansion {
             let has =
                 expansion.iter().any(|(of, known)| system.is_none_or(|system| **of == *system) && **known == *code);
@@ -231,13 +239,14 @@ impl Part {
                     property: of(filter, "property"),
                     op: of(filter, "op"),
                     value: of(filter, "value"),
+                    regex: OnceLock::new(),
                 })
                 .collect(),
             sets: items(node, "valueSet").filter_map(|set| Some((*set.as_str()?).into())).collect(),
         }
     }
 
-    fn contains(&self, library: &Library, system: Option<&str>, code: &str, depth: u32) -> Membership {
+    fn contains(&self, library: &Library, system: Option<&str>, code: &str, depth: &Depth<'_>) -> Membership {
         let mut answer = match &self.system {
             // A part that names neither a system nor a set holds nothing that can be told.
             None if self.sets.is_empty() => Membership::Unknown,
@@ -265,9 +274,21 @@ impl Part {
             if answer == Membership::Out {
                 break;
             }
-            answer = both(answer, library.member(set, system, code, depth + 1));
+            answer = both(answer, library.member(set, system, code, &depth.below()));
         }
         answer
+    }
+}
+
+/// How deep a question has gone, and how many sets it may still ask.
+struct Depth<'q> {
+    depth: u32,
+    sets_left: &'q Cell<u32>,
+}
+
+impl Depth<'_> {
+    fn below(&self) -> Self {
+        Self { depth: self.depth + 1, sets_left: self.sets_left }
     }
 }
 
@@ -300,13 +321,15 @@ fn of_core(library: &Library, system: &str, code: &str, is_whole: bool) -> Membe
 impl Library {
     /// Whether a code is a member of the value set with that canonical; without a system, by that of any member.
     pub(crate) fn member_of(&self, value_set: &str, system: Option<&str>, code: &str) -> Membership {
-        self.member(value_set, system, code, 0)
+        let sets_left = Cell::new(SETS_MAX);
+        self.member(value_set, system, code, &Depth { depth: 0, sets_left: &sets_left })
     }
 
-    fn member(&self, value_set: &str, system: Option<&str>, code: &str, depth: u32) -> Membership {
-        if depth > DEPTH_MAX {
+    fn member(&self, value_set: &str, system: Option<&str>, code: &str, depth: &Depth<'_>) -> Membership {
+        if depth.depth > DEPTH_MAX || depth.sets_left.get() == 0 {
             return Membership::Unknown;
         }
+        depth.sets_left.set(depth.sets_left.get() - 1);
         if let Some(set) = self.set(value_set) {
             return set.contains(self, system, code, depth);
         }

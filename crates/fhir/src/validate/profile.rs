@@ -29,7 +29,7 @@ const STEPS_MAX: u64 = 20_000_000;
 pub(super) struct Profiles<'w> {
     pub(super) library: &'w Library,
     /// What was asked without reporting it: by element and profile.
-    known: HashMap<(NodeId, usize), bool>,
+    known: HashMap<(NodeId, usize), Answer>,
     /// Profiles and value sets that were reported as not checked.
     reported: Vec<String>,
     nesting: u32,
@@ -121,19 +121,23 @@ impl<'t> Walk<'_, 't> {
     }
 
     /// Whether an element conforms to a profile, without reporting why not.
-    pub(super) fn conforms(&mut self, at: At<'_, 't>) -> bool {
-        let Some(node) = at.item.node(self.tree()) else { return false };
+    pub(super) fn conforms(&mut self, at: At<'_, 't>) -> Answer {
+        let Some(node) = at.item.node(self.tree()) else { return Answer::No };
         let key = (node.id(), std::ptr::from_ref(at.profile) as usize);
-        let Some(profiles) = &mut self.profiles else { return true };
+        let Some(profiles) = &mut self.profiles else { return Answer::Open };
         if let Some(&known) = profiles.known.get(&key) {
             return known;
         }
+        // Resources that refer to each other in a long row are followed only so far; each is checked by its own claims.
+        if profiles.nesting >= NESTING_MAX {
+            return Answer::Open;
+        }
         // An element that leads back to itself conforms as far as that way goes.
-        profiles.known.insert(key, true);
+        profiles.known.insert(key, Answer::Yes);
         profiles.asking += 1;
         let kept = self.set_aside();
         self.whole(at, node);
-        let conforms = !self.take_back(kept);
+        let conforms = (!self.take_back(kept)).into();
         if let Some(profiles) = &mut self.profiles {
             profiles.asking -= 1;
             profiles.known.insert(key, conforms);
@@ -142,7 +146,7 @@ impl<'t> Walk<'_, 't> {
     }
 
     /// Whether an element conforms; for a walk that does nothing else.
-    fn asks(&mut self, nesting: u32, at: At<'_, 't>) -> bool {
+    fn asks(&mut self, nesting: u32, at: At<'_, 't>) -> Answer {
         if let Some(profiles) = &mut self.profiles {
             profiles.nesting = nesting;
         }
@@ -422,7 +426,7 @@ impl<'t> Walk<'_, 't> {
         let mut answer = Answer::No;
         for canonical in canonicals {
             let fits = match library.named(canonical.as_ref()) {
-                Named::Profile(profile) => self.conforms(At { profile: &profile, ..at }).into(),
+                Named::Profile(profile) => self.conforms(At { profile: &profile, ..at }),
                 Named::Type(id) => match at.item.ty {
                     Type::Object(own, 0) => library.is_type(own, id).into(),
                     _ => Answer::Open,
@@ -537,10 +541,10 @@ impl Host for Within<'_> {
                 let mut walk = Walk::new(core, &invariants, &document, None, 1).with_library(Some(self.library));
                 let resource = node.resource().unwrap_or(node);
                 let scope = Scope { container: resource, resource, is_contained: false };
-                if walk.asks(self.nesting + 1, At { item, profile: &profile, scope }) {
-                    Conformance::Conforms
-                } else {
-                    Conformance::Differs
+                match walk.asks(self.nesting + 1, At { item, profile: &profile, scope }) {
+                    Answer::Yes => Conformance::Conforms,
+                    Answer::No => Conformance::Differs,
+                    Answer::Open => Conformance::Unknown,
                 }
             }
             Named::Type(asked) => match item.ty {

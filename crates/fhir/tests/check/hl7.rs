@@ -104,7 +104,8 @@ fn url_of(definition: &Bytes) -> Option<String> {
     Some(tree.root().member("url")?.as_str()?.into_owned())
 }
 
-/// HL7's locations write the type of a resource in a Bundle as a comment: `Bundle.entry[0].resource/*Patient/1*/.name`.
+/// HL7's locations write the type of a resource in a Bundle as a comment, and that of a choice as a call:
+/// `Bundle.entry[0].resource/*Patient/1*/.deceased.ofType(boolean)`.
 fn plain(expression: &str) -> String {
     let mut out = String::new();
     let mut rest = expression;
@@ -112,7 +113,12 @@ fn plain(expression: &str) -> String {
         out += before;
         rest = after.split_once("*/").map_or("", |(_, rest)| rest);
     }
-    out + rest
+    out += rest;
+    while let Some((before, after)) = out.split_once(".ofType(") {
+        let (name, rest) = after.split_once(')').unwrap_or((after, ""));
+        out = format!("{before}{}{}{rest}", name[..1].to_ascii_uppercase(), &name[1..]);
+    }
+    out
 }
 
 /// Whatever else a file of the suite is, it does not bring the validator down.

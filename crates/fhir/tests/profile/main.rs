@@ -9,6 +9,7 @@
 
 mod cases;
 mod examples;
+mod limits;
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
