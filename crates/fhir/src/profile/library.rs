@@ -79,6 +79,7 @@ enum Kind {
     Structure(OnceLock<Result<Arc<Profile>, Fault>>),
     Set(OnceLock<Option<Arc<Set>>>),
     System(OnceLock<Option<Arc<Concepts>>>),
+    Questionnaire(OnceLock<Option<Arc<Tree>>>),
 }
 
 /// Why a profile is not to be had.
@@ -174,6 +175,7 @@ impl Library {
                 Some("StructureDefinition") => Kind::Structure(OnceLock::new()),
                 Some("ValueSet") => Kind::Set(OnceLock::new()),
                 Some("CodeSystem") => Kind::System(OnceLock::new()),
+                Some("Questionnaire") => Kind::Questionnaire(OnceLock::new()),
                 _ => continue,
             };
             let Some(url) = text(root, "url") else { continue };
@@ -246,6 +248,13 @@ impl Library {
         let entry = self.find(canonical, None, |kind| matches!(kind, Kind::System(_)))?;
         let Kind::System(content) = &entry.kind else { return None };
         content.get_or_init(|| entry.tree().ok().and_then(|tree| Concepts::read(tree.root())).map(Arc::new)).clone()
+    }
+
+    /// The Questionnaire that a canonical names.
+    pub(crate) fn questionnaire(&self, canonical: &str) -> Option<Arc<Tree>> {
+        let entry = self.find(canonical, None, |kind| matches!(kind, Kind::Questionnaire(_)))?;
+        let Kind::Questionnaire(content) = &entry.kind else { return None };
+        content.get_or_init(|| entry.tree().ok().map(Arc::new)).clone()
     }
 
     /// The definition with that canonical: of the version that it names; else that of the package `from` or of what it

@@ -6,6 +6,7 @@
 mod compile;
 pub(crate) mod element;
 pub(crate) mod library;
+mod member;
 mod terminology;
 pub(crate) mod value;
 

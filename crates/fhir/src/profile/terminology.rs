@@ -1,28 +1,19 @@
-//! Code systems and value sets of packages. Takes a code, says whether it is a member: yes, no, or "cannot be told with these
-//! packages". A value set is asked by its composition, not expanded: so a set over a large system costs nothing until it is
-//! asked, and then only what the one code needs. FHIR R4 valueset.html, composition rules.
+//! Code systems and value sets of packages, as they are written. Takes definitions, gives concepts with what filters ask of them, and
+//! the parts of value sets.
 
-use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 use std::sync::OnceLock;
 
 use regex::Regex;
 
-use super::library::Library;
-use crate::definitions::valueset::{Membership, grammar};
-use crate::package::{items, text, unversioned};
+use crate::definitions::valueset::Membership;
+use crate::package::{items, text};
 use crate::tree::Node;
-
-/// Value sets within value sets; more go in circles.
-const DEPTH_MAX: u32 = 32;
-/// Value sets that are asked for one code; sets of sets can name each other in very many ways.
-const SETS_MAX: u32 = 10_000;
-const UCUM: &str = "http://unitsofmeasure.org";
 
 /// The concepts of a code system.
 #[derive(Debug)]
 pub(crate) struct Concepts {
-    case_sensitive: bool,
+    pub(super) case_sensitive: bool,
     /// Absence from it means something.
     is_complete: bool,
     by_code: HashMap<Box<str>, Concept>,
@@ -83,7 +74,7 @@ impl Concepts {
         if self.case_sensitive { code.into() } else { code.to_lowercase().into() }
     }
 
-    fn contains(&self, code: &str) -> Membership {
+    pub(super) fn contains(&self, code: &str) -> Membership {
         if self.by_code.contains_key(&self.key(code)) {
             Membership::In
         } else if self.is_complete {
@@ -113,7 +104,7 @@ impl Concepts {
     }
 
     /// Whether a filter lets a code through (valueset.html#filters).
-    fn passes(&self, code: &str, filter: &Filter) -> Membership {
+    pub(super) fn passes(&self, code: &str, filter: &Filter) -> Membership {
         let known = |passes: Option<bool>| match passes {
             Some(true) => Membership::In,
             Some(false) => Membership::Out,
@@ -149,23 +140,23 @@ impl Concepts {
 /// A value set, as it is composed.
 #[derive(Debug)]
 pub(crate) struct Set {
-    include: Vec<Part>,
-    exclude: Vec<Part>,
+    pub(super) include: Vec<Part>,
+    pub(super) exclude: Vec<Part>,
     /// The codes of an expansion, of a set that says nothing else.
-    expansion: Option<HashSet<(Box<str>, Box<str>)>>,
+    pub(super) expansion: Option<HashSet<(Box<str>, Box<str>)>>,
 }
 
 /// Codes of one system, or of other sets, or what both have in common.
 #[derive(Debug)]
-struct Part {
-    system: Option<Box<str>>,
-    codes: Option<HashSet<Box<str>>>,
-    filters: Vec<Filter>,
-    sets: Vec<Box<str>>,
+pub(super) struct Part {
+    pub(super) system: Option<Box<str>>,
+    pub(super) codes: Option<HashSet<Box<str>>>,
+    pub(super) filters: Vec<Filter>,
+    pub(super) sets: Vec<Box<str>>,
 }
 
 #[derive(Debug)]
-struct Filter {
+pub(super) struct Filter {
     property: Box<str>,
     op: Box<str>,
     value: Box<str>,
@@ -198,33 +189,6 @@ impl Set {
         });
         Self { include, exclude: parts("exclude"), expansion }
     }
-
-    fn contains(&self, library: &Library, system: Option<&str>, code: &str, depth: &Depth<'_>) -> Membership {
-        if let Some(expansion) = &self.expansion {
-            let has =
-                expansion.iter().any(|(of, known)| system.is_none_or(|system| **of == *system) && **known == *code);
-            return if has { Membership::In } else { Membership::Out };
-        }
-        if self.include.is_empty() {
-            return Membership::Unknown;
-        }
-        let any = |parts: &[Part]| {
-            let mut answer = Membership::Out;
-            for part in parts {
-                match part.contains(library, system, code, depth) {
-                    Membership::In => return Membership::In,
-                    Membership::Unknown => answer = Membership::Unknown,
-                    Membership::Out => {}
-                }
-            }
-            answer
-        };
-        match (any(&self.include), any(&self.exclude)) {
-            (Membership::Out, _) | (_, Membership::In) => Membership::Out,
-            (Membership::In, Membership::Out) => Membership::In,
-            _ => Membership::Unknown,
-        }
-    }
 }
 
 impl Part {
@@ -244,105 +208,5 @@ impl Part {
                 .collect(),
             sets: items(node, "valueSet").filter_map(|set| Some((*set.as_str()?).into())).collect(),
         }
-    }
-
-    fn contains(&self, library: &Library, system: Option<&str>, code: &str, depth: &Depth<'_>) -> Membership {
-        let mut answer = match &self.system {
-            // A part that names neither a system nor a set holds nothing that can be told.
-            None if self.sets.is_empty() => Membership::Unknown,
-            None => Membership::In,
-            Some(own) => {
-                if system.is_some_and(|system| **own != *system) {
-                    return Membership::Out;
-                }
-                match (&self.codes, library.system(own)) {
-                    (Some(codes), _) if codes.contains(code) => Membership::In,
-                    (Some(codes), Some(known)) if !known.case_sensitive => {
-                        let same = codes.iter().any(|one| one.to_lowercase() == code.to_lowercase());
-                        if same { Membership::In } else { Membership::Out }
-                    }
-                    (Some(_), _) => Membership::Out,
-                    (None, Some(known)) => self
-                        .filters
-                        .iter()
-                        .fold(known.contains(code), |answer, filter| both(answer, known.passes(code, filter))),
-                    (None, None) => of_core(library, own, code, self.filters.is_empty()),
-                }
-            }
-        };
-        for set in &self.sets {
-            if answer == Membership::Out {
-                break;
-            }
-            answer = both(answer, library.member(set, system, code, &depth.below()));
-        }
-        answer
-    }
-}
-
-/// How deep a question has gone, and how many sets it may still ask.
-struct Depth<'q> {
-    depth: u32,
-    sets_left: &'q Cell<u32>,
-}
-
-impl Depth<'_> {
-    fn below(&self) -> Self {
-        Self { depth: self.depth + 1, sets_left: self.sets_left }
-    }
-}
-
-/// Both must have it.
-fn both(a: Membership, b: Membership) -> Membership {
-    match (a, b) {
-        (Membership::Out, _) | (_, Membership::Out) => Membership::Out,
-        (Membership::In, Membership::In) => Membership::In,
-        _ => Membership::Unknown,
-    }
-}
-
-/// A code of a system that no package has.
-fn of_core(library: &Library, system: &str, code: &str, is_whole: bool) -> Membership {
-    if system == UCUM {
-        return match (octofhir_ucum::validate(code), is_whole) {
-            (Err(_), _) => Membership::Out,
-            (Ok(()), true) => Membership::In,
-            (Ok(()), false) => Membership::Unknown,
-        };
-    }
-    match library.core().code_system(system) {
-        Some(known) if !known.contains(library.core(), code) => Membership::Out,
-        Some(_) if is_whole => Membership::In,
-        _ if !grammar(system, code) => Membership::Out,
-        _ => Membership::Unknown,
-    }
-}
-
-impl Library {
-    /// Whether a code is a member of the value set with that canonical; without a system, by that of any member.
-    pub(crate) fn member_of(&self, value_set: &str, system: Option<&str>, code: &str) -> Membership {
-        let sets_left = Cell::new(SETS_MAX);
-        self.member(value_set, system, code, &Depth { depth: 0, sets_left: &sets_left })
-    }
-
-    fn member(&self, value_set: &str, system: Option<&str>, code: &str, depth: &Depth<'_>) -> Membership {
-        if depth.depth > DEPTH_MAX || depth.sets_left.get() == 0 {
-            return Membership::Unknown;
-        }
-        depth.sets_left.set(depth.sets_left.get() - 1);
-        if let Some(set) = self.set(value_set) {
-            return set.contains(self, system, code, depth);
-        }
-        let core = self.core();
-        let Some(set) = core.value_set(unversioned(value_set)) else { return Membership::Unknown };
-        match system {
-            Some(system) => set.contains(core, system, code),
-            None => set.contains_code(core, code),
-        }
-    }
-
-    /// Whether the first code of a system covers the second.
-    pub(crate) fn subsumes(&self, system: &str, broader: &str, narrower: &str) -> Option<bool> {
-        self.system(system)?.subsumes(broader, narrower)
     }
 }

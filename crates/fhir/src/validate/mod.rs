@@ -2,11 +2,13 @@
 //! location, line and column; one walk per resource, whose cost is linear in its size. Says what was expected, never what
 //! was found. Never asks a network, a clock or a setting; what the packages cannot tell is reported as not checked.
 
+mod claims;
 mod coded;
 mod extension;
 mod invariants;
 pub(crate) mod lexical;
 mod profile;
+mod questionnaire;
 mod reference;
 pub mod rules;
 mod shortcut;

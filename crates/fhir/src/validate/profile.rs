@@ -1,8 +1,7 @@
 //! A resource against a profile: the second walk, which goes by the elements that the profile speaks of. The first has
 //! held everything against the base types; this one adds what the profile demands beyond.
 
-use std::collections::HashMap;
-
+use super::claims::Answer;
 use super::invariants::Invariants;
 use super::reference::Scope;
 use super::rules::{self, Rule};
@@ -18,44 +17,12 @@ use crate::profile::Library;
 use crate::profile::element::{Element, Place, Profile, Rule as Constraint, TypeRule};
 use crate::profile::library::Named;
 use crate::profile::value;
-use crate::tree::{self, Node, NodeId, Tree};
+use crate::tree::{self, Node, Tree};
 
 /// Profiles within profiles: types, extensions and targets that name further ones.
 const NESTING_MAX: u32 = 24;
 /// Steps of one invariant on one element.
 const STEPS_MAX: u64 = 20_000_000;
-
-/// What profiles are held against, and what is known of them by now.
-pub(super) struct Profiles<'w> {
-    pub(super) library: &'w Library,
-    /// What was asked without reporting it: by element and profile.
-    known: HashMap<(NodeId, usize), Answer>,
-    /// Profiles and value sets that were reported as not checked.
-    reported: Vec<String>,
-    nesting: u32,
-    /// Above 0, nothing is reported: whether there is an error is all that is asked.
-    asking: u32,
-}
-
-impl<'w> Profiles<'w> {
-    pub(super) fn new(library: &'w Library) -> Self {
-        Self { library, known: HashMap::new(), reported: Vec::new(), nesting: 0, asking: 0 }
-    }
-}
-
-/// Yes, no, or not to be told here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Answer {
-    Yes,
-    No,
-    Open,
-}
-
-impl From<bool> for Answer {
-    fn from(yes: bool) -> Self {
-        if yes { Self::Yes } else { Self::No }
-    }
-}
 
 /// One place of the second walk: an element of the record, and the profile it is held against.
 #[derive(Clone, Copy)]

@@ -58,6 +58,14 @@ rules! {
     RANGE = "profile.range", Error, Value, "A value lies within the limits of a profile.";
     PROFILE_TYPE = "profile.type", Error, Structure, "A profile that a resource claims is for its type.";
     TYPE_NARROWED = "profile.type-forbidden", Error, Structure, "An element is of a type that a profile allows.";
+    QUESTIONNAIRE_ANSWER = "questionnaire.answer", Error, Value, "An answer is of the type of its item, and stands only where the item is a question.";
+    QUESTIONNAIRE_ENABLED = "questionnaire.enabled", Error, Invalid, "An item that is not enabled has no answer (questionnaire.html, enableWhen).";
+    QUESTIONNAIRE_ITEM = "questionnaire.item", Error, Structure, "The items of a response are those of its Questionnaire, at their places and in their order (questionnaireresponse.html#link).";
+    QUESTIONNAIRE_LIMIT = "questionnaire.limit", Error, Value, "An answer is within the limits of its item: length, value, format, media type and size.";
+    QUESTIONNAIRE_MISSING = "questionnaire.not-checked", Warning, NotFound, "The Questionnaire of a response, and the value sets of its items, are among the packages.";
+    QUESTIONNAIRE_OPTION = "questionnaire.option", Error, CodeInvalid, "An answer is one of the options of its item, of its value set, and of its units.";
+    QUESTIONNAIRE_REPEATS = "questionnaire.repeats", Error, Structure, "An item that does not repeat has one answer, and none has more than it may.";
+    QUESTIONNAIRE_REQUIRED = "questionnaire.required", Error, Required, "A finished response answers every required item that is enabled.";
     CONTAINED_MISSING = "reference.contained-missing", Error, NotFound, "A reference to a contained resource names one that its container holds (references.html#contained).";
     TARGET_PROFILE = "reference.target-profile", Error, Structure, "What a reference points to conforms to one of the profiles that a profile names, as far as it is at hand.";
     REFERENCE_TARGET = "reference.target-type", Error, Structure, "A reference points to a type that its element allows.";

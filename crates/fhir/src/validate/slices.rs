@@ -1,7 +1,8 @@
 //! Slicing: which slice an item belongs to, and what follows from it. An item is asked by each slice's conditions in turn; where
 //! a condition cannot be told, that is said, and neither a missing slice nor a surplus item is claimed.
 
-use super::profile::{Answer, At};
+use super::claims::Answer;
+use super::profile::At;
 use super::rules;
 use super::walk::Walk;
 use crate::definitions::valueset::Membership;

@@ -1,8 +1,8 @@
 //! The walk over one resource: members against the shape of their type, cardinalities, arrays, choices and the
 //! underscore members of primitives. Depth is bounded; each node is visited once.
 
+use super::claims::Profiles;
 use super::invariants::{Asked, Content, Invariants};
-use super::profile::Profiles;
 use super::reference::{References, Scope};
 use super::rules::{self, Rule};
 use super::{Resolve, lexical};
@@ -265,6 +265,9 @@ impl<'w, 't> Walk<'w, 't> {
         }
         if self.profiles.is_some() {
             self.claimed(node, &asked, scope);
+            if &*name == "QuestionnaireResponse" {
+                self.answered(node, scope);
+            }
         }
         if let Some(outer) = outer {
             self.references.leave(outer);
