@@ -69,8 +69,11 @@ impl<'t> Walk<'_, 't> {
                         self.undecidable(at.profile, &element.slices[number], which, node);
                     }
                 }
-                None if default.is_some() => belonging[default.unwrap_or_default()].push(item),
                 None => {
+                    if let Some(default) = default {
+                        belonging[default].push(item);
+                        continue;
+                    }
                     surplus = true;
                     if element.slicing.as_ref().is_some_and(|slicing| slicing.openness == Openness::Closed) {
                         let text = self.nearest(At { item, ..at }, element);
