@@ -97,6 +97,9 @@ pub struct Embedded {
     trust: Trust,
     gateway: Option<Arc<dyn Signer>>,
     room: Semaphore,
+    /// Whose signatures are checked: one submission after the other, each on all cores, in the order they came. So the first
+    /// is on its way to the disk while the next is checked; all at once, they would all be late.
+    checking: Semaphore,
     commands: Option<mpsc::Sender<Command>>,
     writer: Option<JoinHandle<()>>,
     /// Held for as long as the writer may write.
@@ -172,6 +175,7 @@ impl Embedded {
             trust,
             gateway: options.gateway.clone(),
             room: Semaphore::new(OPS_WAITING_MAX),
+            checking: Semaphore::new(1),
             commands: Some(commands),
             writer: Some(thread),
             _lock: lock,
@@ -225,6 +229,7 @@ impl Embedded {
         let ops = if ops.len() <= OPS_INLINE_MAX {
             prepare(ops, &ledger)
         } else {
+            let _turn = self.checking.acquire().await.map_err(|_| gone())?;
             prepare_on_all_cores(ops, &ledger).await?
         };
         let (reply, answer) = oneshot::channel();
