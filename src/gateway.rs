@@ -260,7 +260,8 @@ impl Gateway {
     /// A question on its way back. Who asked, and what was decided, is durable before the answer is given.
     ///
     /// # Errors
-    /// 404 for what is not there and for what may not be shown, alike; an outage where it cannot be decided.
+    /// 404 for what is not there, for what may not be shown and for what can't be decided in time, alike; an outage where
+    /// the doors as a whole are closed.
     pub async fn disclose(&self, question: Question) -> Result<Shown> {
         let mut watch = self.door.observer().watch();
         let authorized = disclose::authorize(question, &self.door)?;

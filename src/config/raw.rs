@@ -205,7 +205,7 @@ pub(super) struct Store {
     pub(super) cache_bytes: Size,
     /// What must stay free on the disk; below, writes are refused with 503.
     pub(super) free_bytes_min: Size,
-    /// How long the first answer to an idempotency key is given again.
+    /// How long the first answer is given again, to an idempotency key and to what is sent twice without one.
     pub(super) idempotency_window: Span,
 }
 

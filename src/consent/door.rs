@@ -15,7 +15,6 @@ mod intake;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
 
 use sluice_fhir::datetime::{DateTime, Point, Precision};
 use sluice_fhir::tree::Node;
@@ -26,7 +25,7 @@ use super::decide::{
 use super::facets::{self, Facets, Surroundings};
 use super::identify::Pseudonyms;
 use super::labels::Labeler;
-use super::mirror::{Mirror, Record, State, View};
+use super::mirror::{Mirror, Moment, Record, State, View};
 use super::openings::Openings;
 use super::pseudonym::Pseudonym;
 use super::subjects::{PatientSource, Subjects};
@@ -152,6 +151,11 @@ impl Door {
         self.facets_within(resource, &Surroundings::none())
     }
 
+    /// The same of a resource that came in a Bundle with labels of its own: the JSON of its `meta.security`.
+    pub fn facets_labelled(&self, resource: Node<'_>, security: Option<&str>) -> Facets {
+        self.facets_within(resource, &Surroundings::none().labelled(security))
+    }
+
     /// Whether this asker may be told, or shown, a resource about these subjects: all of them must permit. `at` says
     /// which door asks; the action is `access` where something is read, else `disclose`.
     pub async fn disclose(&self, at: observe::Door, asker: &Asker, subjects: &Subjects, facets: &Facets) -> Judgement {
@@ -204,14 +208,19 @@ impl Door {
     /// # Errors
     /// The id of the rule that keeps them closed.
     pub fn ready(&self) -> Result<(), &'static str> {
-        let micros = |duration: Duration| i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
-        let (staleness, skew) = (micros(self.parts.settings.max_staleness), micros(self.parts.settings.skew));
+        let config::Consent { max_staleness, skew, .. } = self.parts.settings;
         let mirror = self.mirror.read().unwrap_or_else(PoisonError::into_inner);
-        match (self.is_sound(), mirror.is_fresh(now_micros(), staleness, skew)) {
+        match (self.is_sound(), mirror.is_fresh(Moment::now(), max_staleness, skew)) {
             (true, true) => Ok(()),
             (false, _) => Err(rule::SELF_TEST),
             (true, false) => Err(rule::STALE),
         }
+    }
+
+    /// Whether what somebody decided is on its way: recorded and not on the ledger, or there and not final. Says nothing
+    /// of whom.
+    pub fn is_moving(&self) -> bool {
+        !self.unfiled.is_empty() || self.mirror.read().unwrap_or_else(PoisonError::into_inner).is_moving()
     }
 
     /// Says what the self-test found.
@@ -277,10 +286,9 @@ impl Door {
     }
 
     fn look(&self, subject: Pseudonym) -> Look {
-        let micros = |duration: Duration| i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
-        let (staleness, skew) = (micros(self.parts.settings.max_staleness), micros(self.parts.settings.skew));
+        let config::Consent { max_staleness, skew, .. } = self.parts.settings;
         let mirror = self.mirror.read().unwrap_or_else(PoisonError::into_inner);
-        let fresh = mirror.is_fresh(now_micros(), staleness, skew);
+        let fresh = mirror.is_fresh(Moment::now(), max_staleness, skew);
         Look { view: mirror.view(subject), head: mirror.height(), fresh }
     }
 

@@ -11,8 +11,9 @@ use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::collections::HashMap;
 
+use bytes::Bytes;
 use sluice_fhir::datetime::{DateTime, Point, Span};
-use sluice_fhir::tree::Node;
+use sluice_fhir::tree::{Limits, Node, Tree};
 
 use super::codes::{ACT_CODE, CONFIDENTIALITY, Key, RESOURCE_TYPES, confidentiality_level, unversioned};
 pub use subjects::{Subject, Subjects};
@@ -182,6 +183,20 @@ impl<'t> Surroundings<'t> {
             surroundings.add(full_url.map(Cow::Borrowed), resource);
         }
         surroundings
+    }
+
+    /// With the labels of a Bundle that the resources were cut out of: the JSON of its `meta.security`. What can't be read
+    /// may be any label.
+    #[must_use]
+    pub fn labelled(mut self, security: Option<&str>) -> Self {
+        if let Some(security) = security {
+            let bundle = Bytes::from(format!("{{\"meta\":{{\"security\":{security}}}}}"));
+            match Tree::parse(bundle, &Limits::default()) {
+                Ok(tree) => self.labels.read(tree.root()),
+                Err(_) => self.labels.unreadable = true,
+            }
+        }
+        self
     }
 
     fn add(&mut self, full_url: Option<Cow<'t, str>>, resource: Node<'t>) {

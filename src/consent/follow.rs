@@ -2,7 +2,7 @@
 //!
 //! Takes: [`Ledger::watch`] and, at each beat, the ledger's word for how far it has come. Gives: a mirror that is as old
 //! as the last beat at which it held everything. Never: calls a mirror fresh that lacks a change; goes on after the
-//! ledger contradicted itself: the mirror then grows old, and the doors close.
+//! ledger contradicted itself: the doors close at once, and stay so until somebody has looked and started anew.
 //!
 //! At a start the mirror is filled from the ledger's beginning. Until it has caught up it is not fresh, so a crash
 //! anywhere here costs time and never an older decision.
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 
-use super::mirror::{Mirror, Record};
+use super::mirror::{Mirror, Moment, Record};
 use super::pseudonym::Pseudonym;
 use crate::ledger::{Change, Cursor, FinalityModel, Ledger, LedgerError, Operation};
 use crate::observe::{Condition, Observer, now_micros};
@@ -39,7 +39,8 @@ impl Follower {
         loop {
             match self.watch(&mut cursor).await {
                 Err(LedgerError::Integrity(breach)) => {
-                    // Who stops using a ledger serves nobody by it, and never grants: the mirror grows old from here.
+                    // Who stops using a ledger serves nobody by it, and never grants.
+                    self.mirror.write().unwrap_or_else(PoisonError::into_inner).contradict();
                     tracing::error!(%breach, "the ledger contradicts itself; consent is not decided any more");
                     self.observer.set(Condition::Mirror, Err(format!("the ledger contradicts itself: {breach}")));
                     return;
@@ -99,22 +100,22 @@ impl Follower {
 
     /// Asks how far the ledger has come; if the mirror is there, it is as young as the question.
     async fn confirm(&self) -> Result<(), LedgerError> {
-        let asked = now_micros();
+        let asked = Moment::now();
         let snapshot = self.ledger.lookup(&[], self.staleness_max).await?;
         let mut mirror = self.mirror.write().unwrap_or_else(PoisonError::into_inner);
         if mirror.height() >= snapshot.head.height {
-            mirror.confirm(asked);
+            let millis = i64::try_from(snapshot.head.time.0).unwrap_or(i64::MAX);
+            mirror.confirm(asked, millis.saturating_mul(1000));
         }
         Ok(())
     }
 
     fn tell(&self) {
-        let now = now_micros();
-        let age = self.mirror.read().unwrap_or_else(PoisonError::into_inner).age_micros(now);
-        let limit = i64::try_from(self.staleness_max.as_micros()).unwrap_or(i64::MAX);
-        self.observer.metrics().ledger_as_of(age.map(|age| now - age));
+        let age = self.mirror.read().unwrap_or_else(PoisonError::into_inner).age(Moment::now());
+        let micros = |age: Duration| i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
+        self.observer.metrics().ledger_as_of(age.map(|age| now_micros().saturating_sub(micros(age))));
         let state = match age {
-            Some(age) if age <= limit => Ok(()),
+            Some(age) if age <= self.staleness_max => Ok(()),
             Some(_) => Err("older than consent.max_staleness".to_owned()),
             None => Err("not caught up with the ledger yet".to_owned()),
         };

@@ -9,10 +9,12 @@
 //! keyed hash: as good a name. The table grows by a quarter, so a record costs at most 94 bytes.
 
 use std::collections::HashMap;
+use std::time::{Duration, Instant};
 
 use super::decide::{Decision, Outcome, rule};
 use super::pseudonym::Pseudonym;
 use crate::ledger::{OpId, SubjectRecord, SubjectState};
+use crate::observe::now_micros;
 
 /// What the ledger says of a subject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +71,28 @@ impl View {
     }
 }
 
+/// A moment, by two clocks: one that never steps, and the gateway's. The first stands still while a machine is suspended
+/// and the second can be set, so what has passed since is the longer of the two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    steady: Instant,
+    wall_micros: i64,
+}
+
+impl Moment {
+    /// Now.
+    pub fn now() -> Self {
+        Self { steady: Instant::now(), wall_micros: now_micros() }
+    }
+
+    /// How long ago `earlier` was. A clock that was set back makes nothing younger.
+    fn since(self, earlier: Self) -> Duration {
+        let wall = self.wall_micros.saturating_sub(earlier.wall_micros);
+        let wall = Duration::from_micros(u64::try_from(wall).unwrap_or(0));
+        self.steady.saturating_duration_since(earlier.steady).max(wall)
+    }
+}
+
 /// Subjects by pseudonym. One writer; readers hold a shared reference.
 #[derive(Debug, Default)]
 pub struct Mirror {
@@ -78,8 +102,12 @@ pub struct Mirror {
     coming: HashMap<Pseudonym, Vec<Coming>>,
     /// The height up to which every change has been taken in.
     height: u64,
-    /// When the ledger last said that it holds nothing that the mirror does not, in microseconds since 1970.
-    as_of_micros: Option<i64>,
+    /// When the ledger last said that it holds nothing that the mirror does not.
+    as_of: Option<Moment>,
+    /// The ledger's own time at that, in microseconds since 1970.
+    ledger_micros: i64,
+    /// The ledger contradicted itself. Never cleared: what it said before is not to be relied on either.
+    is_contradicted: bool,
 }
 
 /// A record that is not final.
@@ -171,6 +199,11 @@ impl Mirror {
         self.height = self.height.max(height);
     }
 
+    /// Whether a change of anybody's record has been seen that is not final.
+    pub fn is_moving(&self) -> bool {
+        !self.coming.is_empty()
+    }
+
     /// Every change below `height` has been taken in.
     pub fn reach(&mut self, height: u64) {
         self.height = self.height.max(height);
@@ -181,21 +214,30 @@ impl Mirror {
         self.height
     }
 
-    /// The ledger said that at this moment it held nothing that the mirror does not. Never goes back.
-    pub fn confirm(&mut self, as_of_micros: i64) {
-        self.as_of_micros = self.as_of_micros.max(Some(as_of_micros));
+    /// The ledger was asked at this moment and held nothing that the mirror does not; `ledger_micros` is its own time of
+    /// its head, in microseconds since 1970.
+    pub fn confirm(&mut self, asked: Moment, ledger_micros: i64) {
+        self.as_of = Some(asked);
+        self.ledger_micros = ledger_micros;
     }
 
-    /// How long ago the ledger was last heard of, in microseconds; none if it never was.
-    pub fn age_micros(&self, now_micros: i64) -> Option<i64> {
-        self.as_of_micros.map(|as_of| now_micros.saturating_sub(as_of))
+    /// The ledger contradicted itself: the mirror is never fresh again in this process, whatever the clocks say.
+    pub fn contradict(&mut self) {
+        self.is_contradicted = true;
     }
 
-    /// Whether the mirror is young enough to decide by. `now_micros` is the gateway's clock; a mirror from the future,
-    /// beyond the skew allowed, is as bad as an old one.
-    pub fn is_fresh(&self, now_micros: i64, staleness_max_micros: i64, skew_max_micros: i64) -> bool {
-        self.age_micros(now_micros)
-            .is_some_and(|age| age <= staleness_max_micros && age >= skew_max_micros.saturating_neg())
+    /// How long ago the ledger was last heard of; none if it never was.
+    pub fn age(&self, now: Moment) -> Option<Duration> {
+        self.as_of.map(|as_of| now.since(as_of))
+    }
+
+    /// Whether the mirror is young enough to decide by. A ledger whose time lies ahead of the gateway's clock, beyond the
+    /// skew allowed, is as bad as an old one: one of the two clocks is wrong, and periods are judged by it.
+    pub fn is_fresh(&self, now: Moment, staleness_max: Duration, skew_max: Duration) -> bool {
+        let skew_max = i64::try_from(skew_max.as_micros()).unwrap_or(i64::MAX);
+        !self.is_contradicted
+            && self.age(now).is_some_and(|age| age <= staleness_max)
+            && self.ledger_micros <= now.wall_micros.saturating_add(skew_max)
     }
 
     /// Subjects with a final record.
@@ -343,14 +385,51 @@ mod tests {
         assert_eq!(decide(&mirror, who), Outcome::Deny);
     }
 
+    const SECOND: Duration = Duration::from_secs(1);
+    const STALENESS: Duration = Duration::from_secs(10);
+
+    /// So many seconds by the steady clock, and so many by the gateway's, after a beginning.
+    fn at(begun: Instant, steady: u64, wall: i64) -> Moment {
+        Moment { steady: begun + SECOND * u32::try_from(steady).unwrap(), wall_micros: wall * 1_000_000 }
+    }
+
     #[test]
     fn an_old_mirror_is_not_fresh() {
-        let mut mirror = Mirror::new();
-        assert!(!mirror.is_fresh(0, 10, 1), "a mirror that was never confirmed is not fresh");
-        mirror.confirm(100);
-        mirror.confirm(50);
-        assert!(mirror.is_fresh(110, 10, 1) && !mirror.is_fresh(111, 10, 1));
-        assert!(mirror.is_fresh(99, 10, 1) && !mirror.is_fresh(98, 10, 1));
+        let (mut mirror, begun) = (Mirror::new(), Instant::now());
+        let fresh = |mirror: &Mirror, now: Moment| mirror.is_fresh(now, STALENESS, SECOND);
+        assert!(!fresh(&mirror, at(begun, 0, 0)), "a mirror that was never confirmed is not fresh");
+        mirror.confirm(at(begun, 0, 100), 100_000_000);
+        assert!(fresh(&mirror, at(begun, 10, 110)) && !fresh(&mirror, at(begun, 11, 111)));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_makes_nothing_younger() {
+        let (mut mirror, begun) = (Mirror::new(), Instant::now());
+        let fresh = |mirror: &Mirror, now: Moment| mirror.is_fresh(now, STALENESS, SECOND);
+        mirror.confirm(at(begun, 0, 100), 90_000_000);
+        assert!(!fresh(&mirror, at(begun, 11, 100)), "set back by what has passed");
+        assert!(!fresh(&mirror, at(begun, 11, 95)), "and by more");
+        assert!(fresh(&mirror, at(begun, 9, 95)), "set back, what is young stays young");
+        assert!(!fresh(&mirror, at(begun, 1, 120)), "the machine may have slept");
+        mirror.confirm(at(begun, 2, 121), 90_000_000);
+        assert!(fresh(&mirror, at(begun, 3, 122)), "until the ledger is heard of again");
+        mirror.confirm(at(begun, 4, 95), 90_000_000);
+        assert!(fresh(&mirror, at(begun, 5, 96)), "set back, the next word of the ledger counts as any");
+        assert!(
+            fresh(&mirror, at(begun, 5, 89)) && !fresh(&mirror, at(begun, 5, 88)),
+            "but behind the ledger's own time"
+        );
+    }
+
+    #[test]
+    fn a_contradicted_mirror_is_never_fresh_again() {
+        let (mut mirror, begun) = (Mirror::new(), Instant::now());
+        mirror.confirm(at(begun, 0, 100), 100_000_000);
+        mirror.contradict();
+        mirror.confirm(at(begun, 1, 101), 101_000_000);
+        for wall in [0, 99, 101, 1_000] {
+            assert!(!mirror.is_fresh(at(begun, 1, wall), STALENESS, SECOND), "{wall}");
+        }
     }
 
     #[test]

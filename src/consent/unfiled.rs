@@ -26,6 +26,11 @@ impl Unfiled {
         self.counts().contains_key(subject)
     }
 
+    /// Whether nothing is to be filed, of anybody.
+    pub fn is_empty(&self) -> bool {
+        self.counts().is_empty()
+    }
+
     /// Counts one more for each; before the commit that makes them so, or a decision could slip between.
     pub fn mark(&self, subjects: Vec<Pseudonym>) -> Mark {
         let mut counts = self.counts();

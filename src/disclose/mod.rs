@@ -4,16 +4,20 @@
 //! subject of it permits. Never: shows what is not decided; lets what may not be shown look any different from what is
 //! not there; answers before it is durable who asked and what was decided.
 //!
+//! What can't be decided for a moment, since what somebody decided is on its way to the ledger or not final there, is
+//! waited for, up to [`PATIENCE`]; after that it is not there either. While anything is on its way, of anybody, every
+//! answer that shows nothing takes that long, so that its time tells no more than its words. Where the doors are closed
+//! as a whole, that is said, and to everyone alike.
+//!
 //! The same door decides for everyone, the institution that sent the record included: the action is `access`, and where
 //! no Consent speaks `consent.implicit.disclose` holds. There is no way around it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use sluice_fhir::tree::{Limits, Tree};
 use time::OffsetDateTime;
 
-use crate::consent::decide::Outcome;
 use crate::consent::door::{Asker, Door, Judgement};
 use crate::error::{Error, Peer, Refusal, Result};
 use crate::ingest::unit::Caller;
@@ -22,6 +26,11 @@ use crate::record::leaf::Record;
 use crate::record::version::{ResourceKey, Version};
 use crate::record::{Recorder, instant};
 use crate::store::Batch;
+
+/// How long a question waits for what can't be decided for a moment.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// The first pause before the door is asked again; each is twice as long as the one before.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// What is asked: FHIR R4 http.html#read, or #vread with a version.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +43,8 @@ pub struct Question {
     pub id: String,
     /// The version; the current one without.
     pub version: Option<u64>,
+    /// Since when it is asked: questions that make up one answer wait together.
+    pub asked: Instant,
 }
 
 /// A question that may be asked at all. Only `disclose` makes one.
@@ -41,6 +52,8 @@ pub struct Question {
 pub struct Authorized {
     question: Question,
     asker: Asker,
+    /// Until when it may wait; none where nothing was on its way to the ledger when it was asked.
+    patience: Option<Instant>,
 }
 
 /// A question with what stands there.
@@ -77,7 +90,9 @@ pub fn authorize(question: Question, door: &Door) -> Result<Authorized> {
     door.ready()
         .map_err(|rule| Error::outage(Peer::Ledger, Duration::from_secs(5), format!("doors closed: {rule}")))?;
     let asker = Asker::from(&question.caller);
-    Ok(Authorized { question, asker })
+    // Before anything is looked up: whether an answer waits says nothing of what is there.
+    let patience = door.is_moving().then(|| question.asked + PATIENCE);
+    Ok(Authorized { question, asker, patience })
 }
 
 /// Looks up what stands there. Nothing stands there any more where a key of its subjects was destroyed.
@@ -93,22 +108,43 @@ pub async fn fetch(authorized: Authorized, recorder: &Recorder) -> Result<Fetche
     Ok(Fetched { authorized, version })
 }
 
-/// Asks the door.
+/// Asks the door, and again for a while what it can't decide yet. Nothing is shown sooner than the door permits it, and
+/// what is not shown is told no sooner than what is not there.
 ///
 /// # Errors
 /// A defect if what is stored is no resource.
 pub async fn permit(fetched: Fetched, door: &Door) -> Result<Judged> {
-    let judgement = match &fetched.version {
-        None => None,
-        Some(version) => {
+    let Authorized { asker, patience, .. } = &fetched.authorized;
+    let mut judgement = None;
+    if let Some(version) = &fetched.version {
+        let facets = {
             let tree = Tree::parse(version.body.clone(), &Limits::default());
             let tree = tree.map_err(|_| Error::defect("a stored resource is not JSON"))?;
-            let facets = door.facets(tree.root());
-            let (asker, about) = (&fetched.authorized.asker, version.about.whom());
-            Some(door.disclose(observe::Door::Read, asker, &about, &facets).await)
-        }
-    };
+            door.facets_labelled(tree.root(), version.about.labels.as_deref())
+        };
+        let about = version.about.whom();
+        let mut pause = PAUSE;
+        judgement = loop {
+            let judgement = door.disclose(observe::Door::Read, asker, &about, &facets).await;
+            let waits = judgement.pending && !judgement.passes();
+            match left(*patience).filter(|_| waits) {
+                Some(left) => tokio::time::sleep(pause.min(left)).await,
+                None => break Some(judgement),
+            }
+            pause *= 2;
+        };
+    }
+    if !judgement.as_ref().is_some_and(Judgement::passes)
+        && let Some(left) = left(*patience)
+    {
+        tokio::time::sleep(left).await;
+    }
     Ok(Judged { fetched, judgement })
+}
+
+/// What is left of a wait; none if it is over.
+fn left(until: Option<Instant>) -> Option<Duration> {
+    until?.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
 }
 
 /// Makes durable who asked for what, and what was decided: one leaf for the decision and one for the audit, in one
@@ -117,7 +153,7 @@ pub async fn permit(fetched: Fetched, door: &Door) -> Result<Judged> {
 /// # Errors
 /// An outage of the store; then nothing is shown.
 pub async fn audit(judged: Judged, recorder: &Recorder) -> Result<Audited> {
-    let Authorized { question, asker } = &judged.fetched.authorized;
+    let Authorized { question, asker, .. } = &judged.fetched.authorized;
     let at = instant(OffsetDateTime::now_utc());
     let subjects = judged.fetched.version.as_ref().map(|it| it.about.subjects.clone()).unwrap_or_default();
     let asked = |kind| {
@@ -181,18 +217,11 @@ impl Audited {
     /// The answer.
     ///
     /// # Errors
-    /// 404 for what is not there and for what may not be shown; an outage where it cannot be decided.
+    /// 404 for what is not there, for what may not be shown, and for what could not be decided, alike.
     pub fn into_answer(self) -> Result<Shown> {
-        let passes = self.0.passes();
-        let not_found =
-            || Error::refusal(Refusal::NotFound, "http.read", "a resource that stands there and may be shown");
-        match (self.0.fetched.version, self.0.judgement) {
-            (Some(version), Some(_)) if passes => Ok(Shown(version)),
-            (_, Some(judgement)) if judgement.outcome == Outcome::Undecidable && judgement.pending => {
-                let text = format!("consent can't be decided: {}", judgement.rule);
-                Err(Error::outage(Peer::Custodian, Duration::from_secs(5), text))
-            }
-            _ => Err(not_found()),
+        match (self.0.passes(), self.0.fetched.version) {
+            (true, Some(version)) => Ok(Shown(version)),
+            _ => Err(Error::refusal(Refusal::NotFound, "http.read", "a resource that stands there and may be shown")),
         }
     }
 }

@@ -8,6 +8,7 @@ mod client;
 mod request;
 mod resolve;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +19,11 @@ use self::request::Ask;
 pub use self::resolve::Resolved;
 use crate::config;
 use crate::error::{Error, Peer, Refusal, Result};
+use crate::ingest::unit::{Interaction, Shape};
 use crate::stage::{Desk, Staged, State};
+
+/// Why a unit is parked that the upstream has accepted.
+const OVERLAP: &str = "the upstream says that two entries of the unit stand in one place";
 
 /// When the sender may ask again whether the upstream has come back.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
@@ -146,6 +151,9 @@ pub fn found(staged: Staged, found: &[Found]) -> Result<Answered> {
         let status = if created { 201 } else { 200 };
         upstream.push(Located { status, id: found.id.clone(), version: found.version.clone(), last_modified: None });
     }
+    if overlap(&staged, &upstream) {
+        return Err(no());
+    }
     Ok(Answered { staged, upstream: Some(upstream) })
 }
 
@@ -160,6 +168,10 @@ impl Server {
         // A crash from here on leaves a leftover of which it is not known whether it was sent.
         match self.client.tell(&body, &staged).await {
             // A crash right here leaves a leftover that the upstream has: it is looked for, not sent.
+            Told::Located(located) if overlap(&staged, &located) => {
+                self.park(&mut staged, OVERLAP).await?;
+                Err(Error::outage(Peer::UpstreamSilent, RETRY_AFTER, OVERLAP))
+            }
             Told::Located(located) => Ok(Answered { staged, upstream: Some(located) }),
             Told::Refused(error) => {
                 self.desk.take_back(staged).await?;
@@ -181,7 +193,7 @@ impl Server {
         // No longer parked before it is sent: a crash from here on leaves a leftover that may have been sent.
         self.desk.mark(&mut staged, State::Unknown, None).await?;
         match self.client.tell(&body, &staged).await {
-            Told::Located(located) => Ok(Resolved::Answered(Box::new(Answered { staged, upstream: Some(located) }))),
+            Told::Located(located) => self.answered(staged, located).await,
             Told::Refused(_) => {
                 self.desk.take_back(staged).await?;
                 Ok(Resolved::Refused)
@@ -192,6 +204,38 @@ impl Server {
             }
             Told::Silent(_) => Ok(Resolved::Open),
         }
+    }
+
+    /// What the upstream's yes comes to.
+    async fn answered(&self, mut staged: Staged, located: Vec<Located>) -> Result<Resolved> {
+        if overlap(&staged, &located) {
+            self.park(&mut staged, OVERLAP).await?;
+            return Ok(Resolved::Open);
+        }
+        Ok(Resolved::Answered(Box::new(Answered { staged, upstream: Some(located) })))
+    }
+
+    async fn park(&self, staged: &mut Staged, why: &'static str) -> Result<()> {
+        tracing::warn!(operation = %staged.operation(), why, "a unit is parked: an operator decides");
+        self.desk.mark(staged, State::Parked, Some(why)).await
+    }
+}
+
+/// Whether an upstream says of two entries of a transaction that they were written to one place. Which of the two stands
+/// there can't be told, and the rules of transactions forbid it (FHIR R4 http.html#trules): nothing of it can be
+/// recorded, however often it is tried.
+fn overlap(staged: &Staged, located: &[Located]) -> bool {
+    let unit = staged.permitted().checked().normalized();
+    let mut seen = HashSet::with_capacity(located.len());
+    let written = unit.resources().iter().zip(located).filter(|(resource, it)| it.wrote(resource.interaction()));
+    unit.shape() == Shape::Transaction
+        && !written.into_iter().all(|(resource, it)| seen.insert((&**resource.resource_type(), &*it.id)))
+}
+
+impl Located {
+    /// Whether the entry has written something there: a conditional create that found its resource has not.
+    pub fn wrote(&self, asked: &Interaction) -> bool {
+        !(matches!(asked, Interaction::Create { if_none_exist: Some(_) }) && self.status == 200)
     }
 }
 

@@ -70,7 +70,7 @@ impl Server {
     pub(super) async fn resolve(&self, mut staged: Staged, may_send: bool) -> Result<Resolved> {
         match self.look(&staged).await {
             // A crash right here leaves the leftover, and the next look finds the same.
-            Finding::Done(located) => Ok(Resolved::Answered(Box::new(Answered { staged, upstream: Some(located) }))),
+            Finding::Done(located) => self.answered(staged, located).await,
             Finding::NotThere if may_send => self.tell_again(staged).await,
             Finding::NotThere if self.is_over(&staged) => {
                 self.desk.take_back(staged).await?;
@@ -79,8 +79,7 @@ impl Server {
             Finding::NotThere => self.open(staged, "it would be refused today, and may still arrive").await,
             Finding::Later(why) => self.open(staged, why).await,
             Finding::Ask(why) => {
-                tracing::warn!(operation = %staged.operation(), why, "a unit is parked: an operator decides");
-                self.desk.mark(&mut staged, State::Parked, Some(why)).await?;
+                self.park(&mut staged, why).await?;
                 Ok(Resolved::Open)
             }
         }
@@ -91,7 +90,7 @@ impl Server {
         let request = request::of(&staged, self.resolve)?;
         // A crash from here on leaves the leftover as it was: it is looked for again.
         match self.client.tell(&request, &staged).await {
-            Told::Located(located) => Ok(Resolved::Answered(Box::new(Answered { staged, upstream: Some(located) }))),
+            Told::Located(located) => self.answered(staged, located).await,
             // It may be refused because the first one has arrived meanwhile.
             Told::Refused(_) if self.is_over(&staged) && matches!(self.look(&staged).await, Finding::NotThere) => {
                 self.desk.take_back(staged).await?;

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::{PoisonError, RwLock};
 
 use sluice_fhir::bundle::{Reason, Target};
 
@@ -16,6 +17,9 @@ pub struct Neighbours {
     hashers: [RandomState; 2],
     by_full_url: HashMap<[u64; 2], Slot>,
     types: Vec<Box<str>>,
+    /// Those that stand under another id than the one noted: they came before, and were not taken again.
+    elsewhere: RwLock<HashMap<[u64; 2], u128>>,
+    digest: Option<[u8; 32]>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -49,13 +53,35 @@ impl Neighbours {
         self.by_full_url.entry(self.key(full_url)).and_modify(|slot| *slot = Slot::Several).or_insert(slot);
     }
 
+    /// What all entries say, as one SHA-256: what tells an entry that means its neighbours, or is meant by them, from one
+    /// of the same words in another batch. Never leaves the house but sealed or under a key.
+    pub fn digest(&self) -> Option<&[u8; 32]> {
+        self.digest.as_ref()
+    }
+
+    /// Notes what all entries say.
+    pub fn set_digest(&mut self, digest: Option<[u8; 32]>) {
+        self.digest = digest;
+    }
+
+    /// Notes that the entry with this `fullUrl` stands under another id than was noted: the same was recorded before. Who
+    /// has asked already was told the other.
+    pub fn stands(&self, full_url: &str, id: uuid::Uuid) {
+        let key = self.key(full_url);
+        if matches!(self.by_full_url.get(&key), Some(Slot::One { id: noted, .. }) if *noted != id.as_u128()) {
+            self.elsewhere.write().unwrap_or_else(PoisonError::into_inner).insert(key, id.as_u128());
+        }
+    }
+
     /// What a reference to `full_url` means.
     pub fn find(&self, full_url: &str) -> Option<Neighbour<'_>> {
-        match self.by_full_url.get(&self.key(full_url))? {
-            Slot::One { resource_type, id } => Some(Neighbour {
-                resource_type: self.types.get(usize::from(*resource_type))?,
-                id: uuid::Uuid::from_u128(*id),
-            }),
+        let key = self.key(full_url);
+        match self.by_full_url.get(&key)? {
+            Slot::One { resource_type, id } => {
+                let elsewhere = self.elsewhere.read().unwrap_or_else(PoisonError::into_inner).get(&key).copied();
+                let resource_type = self.types.get(usize::from(*resource_type))?;
+                Some(Neighbour { resource_type, id: uuid::Uuid::from_u128(elsewhere.unwrap_or(*id)) })
+            }
             Slot::Several => None,
         }
     }
@@ -87,5 +113,11 @@ mod tests {
         assert_eq!(neighbours.find("urn:uuid:a"), Some(Neighbour { resource_type: "Patient", id }));
         assert_eq!(neighbours.find("urn:uuid:b"), None);
         assert_eq!(neighbours.find("urn:uuid:c"), None);
+        let before = uuid::Uuid::from_u128(8);
+        for name in ["urn:uuid:a", "urn:uuid:b", "urn:uuid:c"] {
+            neighbours.stands(name, before);
+        }
+        assert_eq!(neighbours.find("urn:uuid:a"), Some(Neighbour { resource_type: "Patient", id: before }));
+        assert_eq!((neighbours.find("urn:uuid:b"), neighbours.find("urn:uuid:c")), (None, None));
     }
 }

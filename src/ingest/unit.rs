@@ -37,6 +37,8 @@ pub struct Context {
     pub traceparent: Option<Arc<str>>,
     /// W3C `tracestate`, if that was and it is too.
     pub tracestate: Option<Arc<str>>,
+    /// `Bundle.meta.security` of the Bundle that the entries came in, as its JSON stands there: they hold for each.
+    pub labels: Option<Arc<str>>,
 }
 
 /// RFC 7240 `return`, with FHIR's third value (FHIR R4 http.html#return).

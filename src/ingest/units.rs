@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
 use sluice_fhir::tree::{self, Node, Position, Tree};
 
 use super::entry::{self, Requests, malformed};
@@ -18,6 +19,9 @@ use super::split::{Piece, SplitError, Splitter};
 use super::unit::{Context, Entry, Interaction, Place, Received, Shape};
 use crate::error::{Error, Refusal, Result};
 use crate::store::spool::Spool;
+
+/// Bytes of the security labels of a Bundle.
+const LABELS_BYTES_MAX: usize = 8 << 10;
 
 /// A body as units.
 pub enum Units {
@@ -85,6 +89,8 @@ pub fn bundle(spool: Spool, context: Context, limits: Limits) -> Result<Units> {
 struct Scan {
     is_bundle: bool,
     kind: Option<String>,
+    /// The JSON of `meta.security`.
+    labels: Option<Arc<str>>,
     /// The entries, while they may still be those of a transaction.
     texts: Vec<(Bytes, Position)>,
     dropped: bool,
@@ -125,8 +131,9 @@ impl Scan {
                 let text = "no implicitRules, since rules that are not known can't be kept";
                 return Err(malformed("bundle.implicit-rules", text, place.prefix, at));
             }
-            "id" | "meta" | "language" | "identifier" | "timestamp" | "total" | "link" | "signature" | "_id"
-            | "_language" | "_timestamp" | "_total" | "_type" => {}
+            "meta" => self.labels = labels(value, &place)?,
+            "id" | "language" | "identifier" | "timestamp" | "total" | "link" | "signature" | "_id" | "_language"
+            | "_timestamp" | "_total" | "_type" => {}
             _ => {
                 let text = "a member that FHIR R4 gives a Bundle";
                 return Err(malformed("structure.unknown-member", text, "Bundle".to_owned(), at));
@@ -135,11 +142,15 @@ impl Scan {
         Ok(())
     }
 
-    fn units(self, source: Source, context: Context, limits: Limits) -> Result<Units> {
+    fn units(mut self, source: Source, mut context: Context, limits: Limits) -> Result<Units> {
         let start = Place::body().start;
         let no = |rule, text, path: &str| Err(malformed(rule, text, path.to_owned(), start));
         if !self.is_bundle {
             return no("http.bundle", "a Bundle; other resources go to [base]/[type]", "Resource.resourceType");
+        }
+        // Of a document or a message they are its own, since it is kept whole.
+        if matches!(self.kind.as_deref(), Some("transaction" | "batch" | "collection")) {
+            context.labels = self.labels.take();
         }
         match self.kind.as_deref() {
             Some("transaction") => self.transaction(&source, context, &limits),
@@ -188,6 +199,24 @@ impl Scan {
         }
         Ok(Units::One(Box::new(Received::new(context, Shape::Transaction, entries))))
     }
+}
+
+/// The security labels of a Bundle's `meta`, as they stand there: who decides by them reads them, and what can't be read
+/// then is not relied on.
+fn labels(meta: Node<'_>, place: &Place) -> Result<Option<Arc<str>>> {
+    let Some(security) = meta.member("security") else { return Ok(None) };
+    let text = "meta.security of at most 8 KiB, since it is kept with every entry";
+    let too_large = || {
+        entry::refusal(
+            Refusal::TooLarge,
+            "limits.labels",
+            text.to_owned(),
+            "Bundle.meta.security".to_owned(),
+            place.start,
+        )
+    };
+    let text = std::str::from_utf8(security.raw()).ok().filter(|text| text.len() <= LABELS_BYTES_MAX);
+    text.map(|text| Some(text.into())).ok_or_else(too_large)
 }
 
 /// How a stream is cut.
@@ -250,6 +279,7 @@ impl Stream {
         let mut neighbours = Neighbours::default();
         let mut patients = Patients::default();
         let mut len = 0;
+        let mut hasher = Sha256::new_with_prefix(b"sluice-stream-1\0");
         each(
             &source,
             &limits,
@@ -260,10 +290,19 @@ impl Stream {
                 if let Some(full_url) = entry.full_url.as_deref().filter(|url| url.starts_with("urn:")) {
                     neighbours.insert(full_url, &entry.resource_type, uuid::Uuid::new_v4());
                 }
+                if matches!(form, Form::Bundle(_)) {
+                    let asked = format!("{:?} {:?}", entry.interaction, entry.full_url);
+                    for part in [asked.as_bytes(), entry.tree.bytes()] {
+                        hasher.update((part.len() as u64).to_be_bytes());
+                        hasher.update(part);
+                    }
+                }
                 len = index + 1;
                 Ok(())
             },
         )?;
+        // The lines of NDJSON have no names by which others could mean them.
+        neighbours.set_digest(matches!(form, Form::Bundle(_)).then(|| hasher.finalize().into()));
         Ok(Self { source, context, limits, form, neighbours: Arc::new(neighbours), patients, len })
     }
 

@@ -34,6 +34,7 @@ fn context() -> Context {
         prefer: Prefer::Minimal,
         traceparent: None,
         tracestate: None,
+        labels: None,
     }
 }
 

@@ -36,6 +36,8 @@ struct Common {
     recorded_at: String,
     subjects: Vec<Pseudonym>,
     unattributed: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    labels: Option<String>,
     sender: String,
 }
 
@@ -43,8 +45,8 @@ struct Common {
 pub(super) struct Bodies {
     operation: [u8; 16],
     rows: u32,
-    /// By whom they are about, and who sent them.
-    groups: HashMap<(Vec<Pseudonym>, bool, String), Group>,
+    /// By whom they are about, who sent them, and how the Bundle around them is labelled.
+    groups: HashMap<(Vec<Pseudonym>, bool, String, Option<String>), Group>,
 }
 
 /// Versions about the same patients.
@@ -75,7 +77,7 @@ impl Bodies {
         sealers: &mut Sealers<'_>,
         batch: &mut Batch,
     ) -> Result<Location> {
-        let whom = (about.subjects.clone(), about.unattributed, about.sender.clone());
+        let whom = (about.subjects.clone(), about.unattributed, about.sender.clone(), about.labels.clone());
         let group = match self.groups.entry(whom) {
             std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
             std::collections::hash_map::Entry::Vacant(new) => {
@@ -141,6 +143,7 @@ fn lead(about: &About) -> Result<Vec<u8>> {
         recorded_at: about.recorded_at.clone(),
         subjects: about.subjects.clone(),
         unattributed: about.unattributed,
+        labels: about.labels.clone(),
         sender: about.sender.clone(),
     };
     let text =
@@ -193,7 +196,7 @@ fn read(head: &mut Reader<'_>, common: Common) -> Result<About> {
         let subject = HEXLOWER.encode(&head.array::<32>()?);
         subjects.push(SubjectOpening { s, subject, n: u64::from_be_bytes(head.array()?) });
     }
-    let Common { recorded_at, subjects: whom, unattributed, sender } = common;
+    let Common { recorded_at, subjects: whom, unattributed, labels, sender } = common;
     Ok(About {
         resource_type,
         id,
@@ -202,6 +205,7 @@ fn read(head: &mut Reader<'_>, common: Common) -> Result<About> {
         recorded_at,
         subjects: whom,
         unattributed,
+        labels,
         sender,
         operation,
         commitment,
@@ -275,6 +279,7 @@ mod tests {
             recorded_at: "2026-01-01T00:00:00.000Z".to_owned(),
             subjects: vec![Pseudonym([1; 32])],
             unattributed: false,
+            labels: Some("[]".to_owned()),
             sender: "hospital-a".to_owned(),
             operation: "operation".to_owned(),
             commitment: number.clone(),

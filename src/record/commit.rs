@@ -392,6 +392,7 @@ impl Recorder {
             recorded_at: writing.recorded_at.to_owned(),
             subjects: subjects.pseudonyms().to_vec(),
             unattributed: **subjects == Subjects::Unattributed,
+            labels: context.labels.as_deref().map(str::to_owned),
             sender: context.caller.institution.to_string(),
             operation: operation.clone(),
             commitment: HEXLOWER.encode(&leaf.commitment),

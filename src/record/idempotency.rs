@@ -4,22 +4,36 @@
 //! PUT for a repetition by its content alone: PUT A, PUT B, PUT A ends at A.
 //!
 //! With a key, the key decides, and a different unit under the same key is refused. Without one the digest counts,
-//! only for units that hold nothing but unconditional POST, and only within a window.
+//! only for units that hold nothing but unconditional POST. An entry of a batch that means its neighbours, or can be meant
+//! by them, is the same only within the same batch: its words alone do not say whom it is about. Both hold for a window,
+//! after which the rows go ([`Recorder::forget_answers`]).
+//!
+//! Rows of [`Table::Idempotency`]: the answer under a keyed hash, and an empty one under [`AGED`], the time and that hash:
+//! by these the oldest are found.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
+use sluice_fhir::reference;
+use sluice_fhir::tree::Node;
 use time::OffsetDateTime;
 
 use super::{Answer, Recorder, ids};
 use crate::consent::pseudonym::Pseudonym;
 use crate::error::{Error, Refusal, Result};
+use crate::ingest::neighbours::Neighbours;
 use crate::ingest::unit::Interaction;
 use crate::keys::HmacKey;
 use crate::normalize::Normalized;
 use crate::store::vault::{Sealers, VaultError, place};
-use crate::store::{Batch, Table};
+use crate::store::{Batch, Direction, KeyRange, Table};
+
+/// Answers that one pass takes away at most.
+pub const FORGOTTEN_MAX: usize = 256;
+
+/// What the keys of rows by time begin with; no keyed hash does.
+const AGED: [u8; 8] = [0xff; 8];
 
 /// Bytes of a row before the sealed answer: when (u64, microseconds) and a keyed hash of the unit.
 const HEAD: usize = 8 + 32;
@@ -34,12 +48,21 @@ pub(super) struct LookUp {
 }
 
 impl Recorder {
-    /// The answer that the same unit got before; none if it is new.
+    /// The answer that the same unit got before; none if it is new. Those of its batch that come after it hear where it
+    /// stands.
     ///
     /// # Errors
     /// 422 if another unit came under the same idempotency key; an outage of the store.
     pub async fn first_answer(&self, unit: &Normalized) -> Result<Option<Answer>> {
-        Ok(self.look_up(unit).await?.first)
+        let first = self.look_up(unit).await?.first;
+        if let (Some(answer), Some(neighbours)) = (&first, unit.neighbours()) {
+            for (resource, told) in unit.resources().iter().zip(&answer.entries) {
+                if let (Some(name), Ok(id)) = (resource.full_url(), told.id.parse()) {
+                    neighbours.stands(name, id);
+                }
+            }
+        }
+        Ok(first)
     }
 
     /// The row, and the answer in it.
@@ -51,7 +74,7 @@ impl Recorder {
     }
 
     fn answer_in(&self, unit: &Normalized, key: &Bytes, row: Option<&Bytes>) -> Result<Option<Answer>> {
-        let Some(row) = row.filter(|row| self.is_fresh(unit, row)) else { return Ok(None) };
+        let Some(row) = row.filter(|row| self.is_fresh(row)) else { return Ok(None) };
         let broken = || Error::defect("an answer's row is not what was written");
         let head = row.get(..HEAD).ok_or_else(broken)?;
         if head[8..] != self.fingerprint(unit) {
@@ -77,11 +100,48 @@ impl Recorder {
     ) -> Result<Batch> {
         let Some((key, row)) = looked_up.row else { return Ok(Batch::new()) };
         let plain = serde_json::to_vec(answer).map_err(|_| Error::defect("an answer can't be written"))?;
-        let mut value = micros(OffsetDateTime::now_utc()).to_be_bytes().to_vec();
+        let at = micros(OffsetDateTime::now_utc()).to_be_bytes();
+        let mut value = at.to_vec();
         value.extend_from_slice(&self.fingerprint(unit));
         let sealer = sealers.of(&ids(subjects))?;
         value.extend(sealer.seal(&place(Table::Idempotency, &key), &plain)?);
-        Ok(Batch::new().expect_read(Table::Idempotency, key.clone(), row).put(Table::Idempotency, key, value))
+        let aged = [&AGED[..], &at, &key].concat();
+        let batch = Batch::new().expect_read(Table::Idempotency, key.clone(), row).put(Table::Idempotency, key, value);
+        Ok(batch.put(Table::Idempotency, aged, Bytes::new()))
+    }
+
+    /// Takes away answers that are given no more, the oldest first and at most [`FORGOTTEN_MAX`]; says how many rows by
+    /// time went. A crash before its commit leaves them for the next pass.
+    ///
+    /// # Errors
+    /// An outage of the store.
+    pub async fn forget_answers(&self) -> Result<usize> {
+        let window = u64::try_from(self.idempotency_window.as_micros()).unwrap_or(u64::MAX);
+        let end = micros(OffsetDateTime::now_utc()).saturating_sub(window).to_be_bytes();
+        let range = KeyRange::prefix(AGED.to_vec()).before([AGED, end].concat());
+        let rows = self.store.scan(Table::Idempotency, range, FORGOTTEN_MAX, Direction::Up).await?;
+        let broken = || Error::defect("an answer's row by time is not what was written");
+        let mut old = Vec::with_capacity(rows.len());
+        for row in rows {
+            let rest = row.key.get(AGED.len()..).and_then(|rest| rest.split_first_chunk::<8>());
+            let (at, key) = rest.map(|(at, key)| (*at, Bytes::copy_from_slice(key))).ok_or_else(broken)?;
+            old.push((row.key, at, key));
+        }
+        let answers = old.iter().map(|(_, _, key)| (Table::Idempotency, key.clone())).collect();
+        let answers = self.store.read_many(answers).await?;
+        let count = old.len();
+        let mut batch = Batch::new();
+        for ((aged, at, key), answer) in old.into_iter().zip(answers) {
+            batch = batch.delete(Table::Idempotency, aged);
+            // The key may have been used again since: then the answer is younger, and has a row by time of its own.
+            if let Some(answer) = answer.filter(|answer| answer.starts_with(&at)) {
+                batch = batch.expect_value(Table::Idempotency, key.clone(), answer).delete(Table::Idempotency, key);
+            }
+        }
+        if count > 0 {
+            self.store.commit(batch).await.map_err(|error| super::uncommitted(&error))?;
+        }
+        Ok(count)
     }
 
     /// What the same unit, sent again, is known by; none where a repetition can't be told from a new request.
@@ -113,20 +173,36 @@ impl Recorder {
         self.keys.hmac(HmacKey::Index, &[b"idempotency-unit", &digest(unit)])
     }
 
-    fn is_fresh(&self, unit: &Normalized, row: &[u8]) -> bool {
-        if unit.context().idempotency_key.is_some() {
-            return true;
-        }
+    fn is_fresh(&self, row: &[u8]) -> bool {
         let at = row.first_chunk::<8>().map_or(0, |at| u64::from_be_bytes(*at));
         let age = Duration::from_micros(micros(OffsetDateTime::now_utc()).saturating_sub(at));
         age < self.idempotency_window
     }
 }
 
+/// Whether a unit means another entry of its batch, or has a name by which another may mean it.
+fn is_among(unit: &Normalized) -> bool {
+    let Some(neighbours) = unit.neighbours() else { return false };
+    let index = unit.index();
+    unit.resources().iter().enumerate().any(|(at, resource)| {
+        resource.full_url().is_some_and(|name| neighbours.find(name).is_some())
+            || reference::all(resource.tree().root())
+                .filter_map(Node::as_str)
+                .any(|text| neighbours.meant(&text, index.resolve(&text, at)).is_some())
+    })
+}
+
 /// A digest over what is asked for with each resource, and each resource's own digest; ids count, since they are asked
-/// for.
+/// for, and so do the labels of the Bundle around, and all of a batch for an entry that means another of it or may be meant.
 fn digest(unit: &Normalized) -> [u8; 32] {
     let mut hasher = Sha256::new_with_prefix(b"sluice-unit-1\0");
+    if let Some(labels) = &unit.context().labels {
+        hasher.update((labels.len() as u64).to_be_bytes());
+        hasher.update(labels.as_bytes());
+    }
+    if is_among(unit) {
+        hasher.update(unit.neighbours().and_then(Neighbours::digest).unwrap_or(&[0; 32]));
+    }
     for resource in unit.resources() {
         let asked = format!("{:?} {:?} {}\0", resource.interaction(), resource.full_url(), resource.resource_type());
         hasher.update((asked.len() as u64).to_be_bytes());

@@ -100,9 +100,7 @@ async fn identify(
         Planned { fresh, ..plan(id, true, relied_on) }
     };
     if let Some(located) = located {
-        // A conditional create that found its resource has written nothing there.
-        let found = matches!(resource.interaction(), Interaction::Create { if_none_exist: Some(_) });
-        return Ok(plan(located.id.clone(), !(found && located.status == 200), None));
+        return Ok(plan(located.id.clone(), located.wrote(resource.interaction()), None));
     }
     match resource.interaction() {
         Interaction::Update { id, .. } => Ok(plan(id.clone(), true, None)),

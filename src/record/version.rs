@@ -26,6 +26,8 @@ pub struct About {
     pub subjects: Vec<Pseudonym>,
     /// Whether it should name a patient and names none that can be known; then it is never disclosed.
     pub unattributed: bool,
+    /// `meta.security` of the Bundle that it came in, as its JSON stood there: its labels too.
+    pub labels: Option<String>,
     /// The institution that sent it.
     pub sender: String,
     /// The operation that recorded it.

@@ -23,7 +23,7 @@ pub async fn judge(
     let facets = {
         let tree = Tree::parse(version.body.clone(), &Limits::default());
         let tree = tree.map_err(|_| Error::defect("a stored resource is not JSON"))?;
-        door.facets(tree.root())
+        door.facets_labelled(tree.root(), version.about.labels.as_deref())
     };
     let subjects = version.about.whom();
     let mut judgements = Vec::with_capacity(subscribers.len());

@@ -2,7 +2,10 @@
 //!
 //! Takes: GET requests of the institution that a subscriber belongs to. Gives: a page of the subscriber's feed, at once or
 //! as soon as there is one, or a stream of server-sent events. Never: tells whether somebody else's subscriber exists;
-//! hands on what is not permitted at that moment; holds more than a few events of a reader that does not read.
+//! hands on what is not permitted at that moment; holds more than an event of a reader that does not read.
+//!
+//! In a stream each event is decided on when there is room for it, and goes at once; what a reader did not take in time
+//! is dropped, and decided on again when it comes back. What the connection has taken can't be recalled.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -50,8 +53,8 @@ const STALL_MAX: Duration = Duration::from_secs(30);
 const STREAM_MAX: Duration = Duration::from_hours(1);
 /// Pause before what could not be decided is asked again.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Events that wait for a reader of a stream.
-const FRAMES: usize = 4;
+/// Events that wait for a reader of a stream: one, so that no decision waits behind another event.
+const FRAMES: usize = 1;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
@@ -89,6 +92,9 @@ struct Page {
     entries: Vec<Entry>,
     waits: bool,
 }
+
+/// What goes to the reader of a stream, and since when.
+type Sent = (Instant, Bytes);
 
 /// Why there is no page.
 enum NoPage {
@@ -225,8 +231,9 @@ impl Face {
             drop(room);
         });
         let frames = stream::unfold(receiver, |mut receiver| async move {
-            let bytes: Bytes = receiver.recv().await?;
-            Some((Ok::<_, Infallible>(Frame::data(bytes)), receiver))
+            let (since, bytes): Sent = receiver.recv().await?;
+            // The stream of a reader that has not read for so long is over: what waited was decided too long ago.
+            (since.elapsed() < STALL_MAX).then(|| (Ok::<_, Infallible>(Frame::data(bytes)), receiver))
         });
         let mut response = reply(StatusCode::OK, EVENT_STREAM, Bytes::new());
         // nginx would hold the stream back until it has enough of it.
@@ -236,54 +243,43 @@ impl Face {
     }
 
     /// Sends until the reader has gone or has stopped reading, the gateway stops, or the time is over.
-    async fn feed_stream(&self, subscriber: &Subscriber, mut cursor: u64, sender: &mpsc::Sender<Bytes>) {
-        let send = |bytes: Bytes| async move { matches!(timeout(STALL_MAX, sender.send(bytes)).await, Ok(Ok(()))) };
+    async fn feed_stream(&self, subscriber: &Subscriber, mut cursor: u64, sender: &mpsc::Sender<Sent>) {
+        let reserve = || async move { timeout(STALL_MAX, sender.reserve()).await.ok()?.ok() };
         let Ok(feed) = self.feed() else { return };
         let mut drain = self.drain.clone();
         let ends = Instant::now() + STREAM_MAX;
-        if !send(Bytes::from_static(b"retry: 1000\n\n")).await {
-            return;
-        }
+        let Some(first) = reserve().await else { return };
         let mut spoke = Instant::now();
+        first.send((spoke, Bytes::from_static(b"retry: 1000\n\n")));
         while Instant::now() < ends {
-            let entries = match self.page(subscriber, cursor, LIMIT).await {
-                Ok(page) if page.entries.is_empty() => {
-                    // What waits for a decision is no news of the feed, so it is asked for again after a pause.
-                    let news = async {
-                        if page.waits { sleep(PAUSE).await } else { drop(feed.grown(&subscriber.id, cursor).await) }
-                    };
-                    tokio::select! {
-                        () = news => {}
-                        () = tokio::time::sleep_until(spoke + HEARTBEAT) => {}
-                        () = sender.closed() => return,
-                        _ = drain.wait_for(|drain| *drain) => return,
+            // The place first: what is decided on behind this line has nothing left to wait for.
+            let Some(place) = reserve().await else { return };
+            let waits = match self.page(subscriber, cursor, 1).await {
+                Ok(Page { entries, waits }) => match entries.first() {
+                    Some(entry) => {
+                        (cursor, spoke) = (entry.cursor, Instant::now());
+                        place.send((spoke, frame(entry)));
+                        continue;
                     }
-                    Vec::new()
-                }
-                Ok(page) => page.entries,
-                Err(NoPage::Error(error)) if error.retry_after().is_some() => {
-                    tokio::select! {
-                        () = sleep(PAUSE) => {}
-                        () = sender.closed() => return,
-                        _ = drain.wait_for(|drain| *drain) => return,
-                    }
-                    Vec::new()
-                }
+                    None => waits,
+                },
+                Err(NoPage::Error(error)) if error.retry_after().is_some() => true,
                 // The reader comes again with its cursor, and is told then.
                 Err(NoPage::Gone(_)) => return,
                 Err(NoPage::Error(error)) => return tracing::error!(%error, "a stream of the feed"),
             };
-            for entry in &entries {
-                if !send(frame(entry)).await {
-                    return;
-                }
-                (cursor, spoke) = (entry.cursor, Instant::now());
+            // What waits for a decision is no news of the feed, so it is asked for again after a pause.
+            let news =
+                async { if waits { sleep(PAUSE).await } else { drop(feed.grown(&subscriber.id, cursor).await) } };
+            tokio::select! {
+                () = news => {}
+                () = tokio::time::sleep_until(spoke + HEARTBEAT) => {}
+                () = sender.closed() => return,
+                _ = drain.wait_for(|drain| *drain) => return,
             }
             if spoke.elapsed() >= HEARTBEAT {
-                if !send(Bytes::from_static(b":\n\n")).await {
-                    return;
-                }
                 spoke = Instant::now();
+                place.send((spoke, Bytes::from_static(b":\n\n")));
             }
         }
     }

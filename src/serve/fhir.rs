@@ -4,7 +4,7 @@
 //! anything that a stage decides.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::{HeaderMap, Method, Request, StatusCode, header};
 use hyper::body::Incoming;
@@ -76,10 +76,12 @@ impl Face {
         }
         let caller = caller(&self.callers, &parts.extensions, &parts.headers)?;
         if let Ask::Read(resource_type, id, version) = ask {
-            return self.read(Question { caller, resource_type, id, version }, &parts).await;
+            let asked = Instant::now();
+            return self.read(Question { caller, resource_type, id, version, asked }, &parts).await;
         }
         if let Ask::History(resource_type, id) = ask {
-            return self.history(Question { caller, resource_type, id, version: None }, &parts.uri).await;
+            let asked = Instant::now();
+            return self.history(Question { caller, resource_type, id, version: None, asked }, &parts.uri).await;
         }
         let prefer = prefer(&parts.headers);
         let lines = matches!(ask, Ask::Lines);
@@ -96,6 +98,7 @@ impl Face {
             prefer,
             traceparent: trace::traceparent(&parts.headers),
             tracestate: trace::tracestate(&parts.headers),
+            labels: None,
         };
         let entered = self.enter(&spool, lines).await?;
         let limits = self.units;

@@ -18,6 +18,7 @@ use crate::gateway::Gateway;
 use crate::ledger::Ledger;
 use crate::observe::Stage;
 use crate::publish::{Publisher, Resting};
+use crate::record::FORGOTTEN_MAX;
 use crate::route::Router;
 
 /// The longest pause after a pass that failed.
@@ -40,6 +41,9 @@ const FILINGS_MAX: usize = 256;
 
 /// How often the upstream is asked what became of what it did not answer.
 const RECOVER_BEAT: Duration = Duration::from_secs(5);
+
+/// How often answers that are given no more are looked for.
+const FORGET_BEAT: Duration = Duration::from_secs(10);
 
 /// What settles.
 #[derive(Clone)]
@@ -94,6 +98,7 @@ impl Settle {
         tasks.spawn(self.clone().sequence(stop.clone()));
         tasks.spawn(self.clone().anchor(stop.clone()));
         tasks.spawn(self.clone().publish(stop.clone()));
+        tasks.spawn(self.clone().forget(stop.clone()));
     }
 
     /// One pass of each in the order of the flow, so that what was recorded last is proven, if the parts serve.
@@ -195,6 +200,22 @@ impl Settle {
             if stopped(&mut stop, pause).await {
                 return;
             }
+        }
+    }
+
+    /// Answers that are given no more go, some at a time.
+    async fn forget(self, mut stop: watch::Receiver<bool>) {
+        let mut pause = FORGET_BEAT;
+        loop {
+            if stopped(&mut stop, pause).await {
+                return;
+            }
+            pause = match told("forget", self.gateway.recorder.forget_answers().await) {
+                // As many again may be as old.
+                Some(FORGOTTEN_MAX..) => EVENT_BEAT,
+                Some(_) => FORGET_BEAT,
+                None => longer(pause),
+            };
         }
     }
 

@@ -30,10 +30,15 @@ pub(super) struct Kept {
     traceparent: Option<String>,
     #[serde(default)]
     tracestate: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    labels: Option<String>,
     shape: u8,
     entries: Vec<KeptEntry>,
     /// `fullUrl`, type and promised id of those of the same stream that the unit refers to, or is.
     neighbours: Vec<(String, String, u128)>,
+    /// What the entries of that stream say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    stream: Option<[u8; 32]>,
     /// The ids that are ours to choose; none where the upstream chooses.
     pub(super) ids: Vec<Option<String>>,
     /// What the mappings changed.
@@ -90,6 +95,7 @@ impl Kept {
             },
             traceparent: context.traceparent.as_deref().map(str::to_owned),
             tracestate: context.tracestate.as_deref().map(str::to_owned),
+            labels: context.labels.as_deref().map(str::to_owned),
             shape: match unit.shape() {
                 Shape::Transaction => 0,
                 Shape::Sealed => 1,
@@ -97,6 +103,7 @@ impl Kept {
             },
             entries,
             neighbours: meant(unit),
+            stream: unit.neighbours().and_then(|it| it.digest().copied()),
             ids,
             provenance: unit.provenance().cloned(),
         })
@@ -145,6 +152,7 @@ impl Kept {
             },
             traceparent: text(self.traceparent),
             tracestate: text(self.tracestate),
+            labels: text(self.labels),
         };
         let shape = match self.shape {
             0 => Shape::Transaction,
@@ -172,6 +180,7 @@ impl Kept {
         for (full_url, resource_type, id) in &self.neighbours {
             neighbours.insert(full_url, resource_type, uuid::Uuid::from_u128(*id));
         }
+        neighbours.set_digest(self.stream);
         let neighbours = if self.neighbours.is_empty() { None } else { Some(Arc::new(neighbours)) };
         Ok(Received::again(context, shape, entries, neighbours))
     }

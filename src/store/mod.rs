@@ -48,7 +48,8 @@ pub enum Table {
     SubjectResource = 4,
     /// What an operation recorded: what its receipt is made of. Key: operation id. Value: sealed. Owner: `record`.
     Operation = 5,
-    /// The first answer to a request. Key: keyed hash of (tenant, caller, key). Value: sealed answer. Owner: `stage`.
+    /// The first answer to a request. Key: keyed hash of (tenant, caller, key). Value: sealed answer; and empty rows by
+    /// the time of each. Owner: `record`.
     Idempotency = 6,
     /// What settle still has to do, many resources of a commit in one row. Key: stage tag u8, sequence u64. Owner:
     /// `record`, `route`.

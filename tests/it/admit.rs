@@ -1,6 +1,9 @@
 //! The way in, without sockets: what `admit` accepts, refuses, keeps and gives again.
 
+use std::time::Duration;
+
 use sluice::error::Kind;
+use sluice::ingest::units::Pass;
 use sluice::record::version::ResourceKey;
 use sluice::record::work::{self, Shared, Work};
 use sluice::route::outbox;
@@ -194,4 +197,96 @@ async fn numbers_go_on_above_what_is_there_whatever_the_clock_says() {
     rig.gateway.recorder.store().commit(Batch::new().put(Table::Outbox, mark, outbox::also())).await.unwrap();
     let rig = rig.restart().await;
     assert!(rig.gateway.recorder.next_sequence() < last + year, "a mark's key ends with something else");
+}
+
+/// A batch of a Patient with this identifier and of an Observation that means it by its `fullUrl`; the words of the
+/// Observation are always the same.
+fn batch(identifier: &str) -> String {
+    let entries = [
+        format!(
+            r#"{{"fullUrl":"urn:uuid:1","resource":{{"resourceType":"Patient","identifier":[{{"system":"urn:a","value":"{identifier}"}}]}},"request":{{"method":"POST","url":"Patient"}}}}"#
+        ),
+        r#"{"fullUrl":"urn:uuid:2","resource":{"resourceType":"Observation","status":"final","code":{"text":"x"},"subject":{"reference":"urn:uuid:1"}},"request":{"method":"POST","url":"Observation"}}"#.to_owned(),
+    ];
+    transaction(&entries).replace("\"transaction\"", "\"batch\"")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_words_about_another_patient_are_another_unit() {
+    let rig = Rig::new().await;
+    let one = rig.admit_each(&batch("7")).await.unwrap();
+    let other = rig.admit_each(&batch("8")).await.unwrap();
+    assert_ne!(one[1].entries[0].id, other[1].entries[0].id);
+    for answers in [&one, &other] {
+        let recorder = &rig.gateway.recorder;
+        let patient = recorder.read_current("Patient", &answers[0].entries[0].id).await.unwrap().unwrap();
+        let about = recorder.read_current("Observation", &answers[1].entries[0].id).await.unwrap().unwrap();
+        assert_eq!(about.about.subjects, patient.about.subjects);
+        let body: serde_json::Value = serde_json::from_slice(&about.body).unwrap();
+        assert_eq!(body["subject"]["reference"], format!("Patient/{}", answers[0].entries[0].id));
+    }
+    let again = rig.admit_each(&batch("8")).await.unwrap();
+    for (again, first) in again.iter().zip(&other) {
+        assert_eq!(again.operation, first.operation, "the same batch gets the first answers");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_of_which_a_part_was_taken_goes_on_with_that_part() {
+    let rig = Rig::new().await;
+    let patient = rig.admit_passes(&batch("7"), &[Pass::Patients]).await.unwrap().remove(0);
+    let all = rig.admit_each(&batch("7")).await.unwrap();
+    assert_eq!(all[0].operation, patient.operation);
+    let about = rig.gateway.recorder.read_current("Observation", &all[1].entries[0].id).await.unwrap().unwrap();
+    let body: serde_json::Value = serde_json::from_slice(&about.body).unwrap();
+    assert_eq!(body["subject"]["reference"], format!("Patient/{}", patient.entries[0].id));
+    assert_eq!(about.about.subjects.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_answer_is_given_within_the_window_and_then_forgotten() {
+    let patient = |family: &str| {
+        transaction(&[&format!(
+            r#"{{"resource":{{"resourceType":"Patient","name":[{{"family":"{family}"}}]}},"request":{{"method":"POST","url":"Patient"}}}}"#
+        )])
+    };
+    let rig = Rig::new().await;
+    let rows = async |rig: &Rig| {
+        let rows = rig.gateway.recorder.store().scan(Table::Idempotency, KeyRange::all(), 100, Direction::Up);
+        rows.await.unwrap().len()
+    };
+    let keyed = rig.admit_under("k", &patient("A")).await.unwrap();
+    let plain = rig.admit(&patient("B")).await.unwrap();
+    assert_eq!(rig.admit_under("k", &patient("A")).await.unwrap().operation, keyed.operation);
+    assert_eq!(rig.admit_under("k", &patient("B")).await.unwrap_err().kind().face().status, 422);
+    assert_eq!(rig.admit(&patient("B")).await.unwrap().operation, plain.operation);
+    assert_eq!((rig.gateway.recorder.forget_answers().await.unwrap(), rows(&rig).await), (0, 4), "all are young");
+
+    let rig = rig.remembering(Duration::ZERO);
+    let again = rig.admit_under("k", &patient("C")).await.unwrap();
+    assert_ne!(again.operation, keyed.operation, "the key is free again");
+    assert_eq!(rows(&rig).await, 5, "one answer under the key, and two rows by time");
+    let rig = rig.remembering(Duration::from_hours(24));
+    assert_eq!(rig.admit_under("k", &patient("C")).await.unwrap().operation, again.operation);
+    let rig = rig.remembering(Duration::ZERO);
+    tokio::time::sleep(Duration::from_millis(2)).await;
+    assert_eq!((rig.gateway.recorder.forget_answers().await.unwrap(), rows(&rig).await), (3, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_labels_of_a_bundle_are_kept_with_each_of_its_entries() {
+    let rig = Rig::new().await;
+    let security = r#"[{"system":"http://terminology.hl7.org/CodeSystem/v3-ActCode","code":"PSY"}]"#;
+    let labelled =
+        |body: String| body.replacen("\"type\"", &format!("\"meta\":{{\"security\":{security}}},\"type\""), 1);
+    for answer in
+        [&rig.admit(&labelled(about_two())).await.unwrap(), &rig.admit_each(&labelled(batch("7"))).await.unwrap()[1]]
+    {
+        for entry in &answer.entries {
+            let stored = rig.gateway.recorder.read_current(&entry.resource_type, &entry.id).await.unwrap().unwrap();
+            assert_eq!(stored.about.labels.as_deref(), Some(security));
+        }
+    }
+    let long = labelled(batch("7")).replace("PSY", &"x".repeat(9_000));
+    assert_eq!(rig.admit_each(&long).await.unwrap_err().kind().face().status, 413);
 }

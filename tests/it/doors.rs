@@ -6,17 +6,19 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, join_all};
 use futures_util::stream::BoxStream;
 use sluice::consent::decide::PolicySet;
+use sluice::consent::follow::Follower;
+use sluice::consent::mirror::Moment;
 use sluice::consent::pseudonym::Pseudonym;
 use sluice::consent::{policy::Policy, selftest};
 use sluice::disclose::Question;
-use sluice::error::{Error, Kind};
+use sluice::error::Error;
 use sluice::gateway::Gateway;
 use sluice::ingest::unit::Caller;
 use sluice::keys::SigningKey;
 use sluice::ledger::keyring::Keyring;
 use sluice::ledger::{
-    self, Anchor, Caps, Change, Cursor, Embedded, Finality, Head, Ledger, LedgerError, Name, OpId, Outcome, Proof,
-    Receipt, SignedOp, Snapshot, Ticket,
+    self, Anchor, Breach, Caps, Change, Cursor, Embedded, Finality, Head, Ledger, LedgerError, Name, OpId, Outcome,
+    Proof, Receipt, SignedOp, Snapshot, Ticket,
 };
 use sluice::record::file::{Filer, Progress};
 use sluice::store::{Direction, KeyRange, Table};
@@ -97,7 +99,8 @@ async fn read_from(
 ) -> Result<serde_json::Value, Error> {
     let caller =
         Caller { institution: INSURER.into(), device: None, roles: Arc::new([]), purpose: Some(purpose.into()) };
-    let question = Question { caller, resource_type: resource_type.into(), id: id.into(), version: None };
+    let asked = std::time::Instant::now();
+    let question = Question { caller, resource_type: resource_type.into(), id: id.into(), version: None, asked };
     gateway.disclose(question).await.map(|shown| serde_json::from_slice(shown.body()).unwrap())
 }
 
@@ -233,6 +236,89 @@ async fn an_old_mirror_closes_the_doors() {
     assert_eq!(status(&post(&rig, &[observation("o", &["p"])]).await.unwrap_err()), 503);
 }
 
+/// Neither by its words nor by its time.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_decided_yet_is_waited_for_and_then_looks_like_nothing() {
+    let rig = Rig::new().await;
+    post(&rig, &[patient("p"), observation("o", &["p"]), patient("q"), observation("oq", &["q"])]).await.unwrap();
+    give(&rig, "c", "p", "permit").await;
+    settled(&rig).await;
+    let unfiled = rig.gateway.door.unfiled();
+    let subject = subject_of(&rig, "p").await;
+    let mark = unfiled.mark(vec![subject]);
+    let filed = async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        drop(mark);
+    };
+    let (shown, ()) = tokio::join!(read(&rig, "HPAYMT", "Observation", "o"), filed);
+    assert_eq!(shown.unwrap()["id"], "o", "it was decided while it waited");
+
+    let _mark = unfiled.mark(vec![subject]);
+    let mut answers = Vec::new();
+    // Undecided, denied, and not there: while anything is on its way, all wait as long.
+    for id in ["o", "oq", "none"] {
+        let begun = std::time::Instant::now();
+        answers.push(read(&rig, "HPAYMT", "Observation", id).await.unwrap_err());
+        assert!(begun.elapsed() >= Duration::from_secs(1), "{id} was answered sooner than the others");
+    }
+    for answer in &answers {
+        assert_eq!((status(answer), answer.issues()), (404, answers[2].issues()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ledger_that_contradicts_itself_closes_the_doors_for_good() {
+    let rig = Rig::new().await;
+    post(&rig, &[patient("p")]).await.unwrap();
+    let door = &rig.gateway.door;
+    let follower = Follower {
+        ledger: Arc::new(Faulty(Arc::clone(&rig.ledger), Fault::Contradicts)),
+        mirror: Arc::clone(door.mirror()),
+        observer: Arc::clone(door.observer()),
+        staleness_max: door.settings().max_staleness,
+    };
+    tokio::time::timeout(Duration::from_mins(2), follower.run()).await.expect("it follows no more");
+    // Nobody's word opens them again, as the other follower's still comes in here.
+    for _ in 0..2 {
+        door.mirror().write().unwrap().confirm(Moment::now(), 0);
+        assert!(door.ready().is_err());
+        assert_eq!(status(&read(&rig, "HPAYMT", "Patient", "p").await.unwrap_err()), 503);
+        assert_eq!(status(&post(&rig, &[observation("o", &["p"])]).await.unwrap_err()), 503);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_label_of_the_bundle_alone_holds_for_each_entry() {
+    let rig = Rig::new().await;
+    post(&rig, &[patient("p"), patient("q")]).await.unwrap();
+    let sensitive = serde_json::json!([coding("v3-ActCode", "PSY")]);
+    let mut provision = to_insurer("permit");
+    provision["provision"] = serde_json::json!([{"type": "deny", "securityLabel": sensitive}]);
+    let collect = serde_json::json!({"type": "deny", "securityLabel": sensitive});
+    post(&rig, &[entry(&consent("cp", "p", "active", &provision))]).await.unwrap();
+    post(&rig, &[entry(&consent("cq", "q", "active", &collect))]).await.unwrap();
+    settled(&rig).await;
+    let normal = |id: &str, about: &str| {
+        let mut it: serde_json::Value = serde_json::from_str(&observation(id, &[about])).unwrap();
+        it["resource"]["meta"] = serde_json::json!({"security": [coding("v3-Confidentiality", "N")]});
+        it.to_string()
+    };
+    let labelled =
+        |body: String| body.replacen("\"type\"", &format!("\"meta\":{{\"security\":{sensitive}}},\"type\""), 1);
+    rig.admit(&transaction(&[normal("plain", "p")])).await.unwrap();
+    rig.admit(&labelled(transaction(&[normal("whole", "p")]))).await.unwrap();
+    let batch = transaction(&[normal("part", "p")]).replace("\"transaction\"", "\"batch\"");
+    rig.admit_each(&labelled(batch)).await.unwrap();
+    read(&rig, "HPAYMT", "Observation", "plain").await.unwrap();
+    for id in ["whole", "part"] {
+        assert_eq!(status(&read(&rig, "HPAYMT", "Observation", id).await.unwrap_err()), 404, "{id}");
+    }
+    // At intake too.
+    rig.admit(&transaction(&[normal("plain-q", "q")])).await.unwrap();
+    let refused = rig.admit(&labelled(transaction(&[normal("whole-q", "q")]))).await.unwrap_err();
+    assert_eq!(status(&refused), 403);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deny_that_does_not_deny_closes_the_doors() {
     let rig = Rig::new().await;
@@ -279,6 +365,8 @@ enum Fault {
     Undone,
     /// It was committed, and nobody says so.
     Done,
+    /// None; but a look-up finds another history.
+    Contradicts,
 }
 
 struct Faulty(Arc<Embedded>, Fault);
@@ -297,7 +385,10 @@ impl Ledger for Faulty {
         subjects: &'a [ledger::Pseudonym],
         age_max: Duration,
     ) -> BoxFuture<'a, Result<Snapshot, LedgerError>> {
-        self.0.lookup(subjects, age_max)
+        match self.1 {
+            Fault::Contradicts => Box::pin(async { Err(LedgerError::Integrity(Breach::WrongLedger)) }),
+            Fault::Undone | Fault::Done => self.0.lookup(subjects, age_max),
+        }
     }
     fn prove<'a>(&'a self, subject: &'a ledger::Pseudonym, at: &'a Head) -> BoxFuture<'a, Result<Proof, LedgerError>> {
         self.0.prove(subject, at)
@@ -305,7 +396,7 @@ impl Ledger for Faulty {
     fn submit<'a>(&'a self, ops: &'a [SignedOp]) -> BoxFuture<'a, Result<Vec<Ticket>, LedgerError>> {
         Box::pin(async move {
             match self.1 {
-                Fault::Undone => Err(GONE),
+                Fault::Undone | Fault::Contradicts => Err(GONE),
                 Fault::Done => {
                     self.0.submit(ops).await?;
                     Err(LedgerError::Ambiguous { op: ops[0].id() })
@@ -339,14 +430,16 @@ async fn filing_survives_a_crash_at_each_of_its_points() {
 
         give(&rig, "c", "p", "permit").await;
         settled(&rig).await;
+        // A Consent that is not filed leaves nothing decided; and what is not decided looks like what is not there.
         let undecided = read(&rig, "HPAYMT", "Observation", "o").await.unwrap_err();
-        assert!(matches!(undecided.kind(), Kind::Outage(_)), "a Consent that is not filed leaves nothing decided");
+        let absent = read(&rig, "HPAYMT", "Observation", "none").await.unwrap_err();
+        assert_eq!((status(&undecided), undecided.issues()), (404, absent.issues()));
         assert_eq!(status(&post(&rig, &[observation("o2", &["p"])]).await.unwrap_err()), 503);
         assert_eq!(status(&read(&rig, "HPAYMT", "Observation", "oq").await.unwrap_err()), 404, "others are");
 
         let rig = rig.restart().await;
-        let undecided = read(&rig, "HPAYMT", "Observation", "o").await.unwrap_err();
-        assert!(matches!(undecided.kind(), Kind::Outage(_)), "after a restart too");
+        assert!(rig.gateway.door.unfiled().has(&subject), "after a restart too");
+        assert_eq!(status(&read(&rig, "HPAYMT", "Observation", "o").await.unwrap_err()), 404);
         let Gateway { filer, recorder, door, .. } = &*rig.gateway;
         assert_eq!(filer.batch(recorder, door, 100).await.unwrap(), Progress { done: 1, waiting: 0 });
         settled(&rig).await;

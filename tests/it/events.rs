@@ -1,5 +1,6 @@
 //! The feed over TLS: pages, long polls, streams; who sees what, and what is no longer shown.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -8,9 +9,18 @@ use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
+use sluice::broker::feed::{Feed, Retention, Seal};
+use sluice::config::Config;
+use sluice::ingest::caller::Peer;
+use sluice::ingest::unit::Caller;
+use sluice::ingest::units::Units;
+use sluice::observe::Observer;
 use sluice::publish::verify::verify;
+use sluice::serve::build;
+use sluice::serve::events::Face;
 
 use crate::house::{Served, Wire, first_issue};
+use crate::rig::{context, transaction, units};
 use crate::story::{consent, heard, observation, patient, put, told, trust};
 
 async fn fetch(client: &Wire, served: &Served, query: &str) -> (StatusCode, Value) {
@@ -265,6 +275,70 @@ async fn what_is_revoked_before_it_is_fetched_is_not_shown() {
     assert_eq!(entries(&insurer, &served, 0, 3).await[revoked]["event"], Value::Null);
     let mut stream = Stream::open(&insurer, &served, &format!("?after={revoked}"), None).await;
     assert_eq!(stream.event().await.1, "event: withdrawn\ndata: null");
+}
+
+/// A stream of many events: what is revoked after the first was read is not in the rest, but for the one that was on its
+/// way to the reader.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_revoked_while_a_stream_is_read_is_not_shown() {
+    const EVENTS: usize = 12;
+    let house = told("deny", "");
+    {
+        let served = house.serve();
+        let (hospital, insurer) = (house.client(Some("tls/hospital")), house.client(Some("tls/insurer")));
+        put(&hospital, &served, &patient("p"), &[]).await;
+        put(&hospital, &served, &consent("p", "permit"), &[]).await;
+        heard(&insurer, &served, "p", StatusCode::OK).await;
+        for number in 0..EVENTS {
+            put(&hospital, &served, &observation(&format!("o{number}"), &["p"]), &[]).await;
+        }
+        entries(&insurer, &served, 0, EVENTS).await;
+        assert_eq!(served.stop(), Some(0));
+    }
+    // The same without sockets, which would take many events before they are read.
+    let config = Config::load(&house.folder.path().join("sluice.toml")).unwrap();
+    let built = build::build(&config, &Observer::new()).await.unwrap();
+    let gateway = Arc::clone(&built.gateway);
+    let deadline = Instant::now() + Duration::from_mins(2);
+    while gateway.door.ready().is_err() {
+        assert!(Instant::now() < deadline, "the doors stay closed");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let recorder = &gateway.recorder;
+    let seal = Arc::clone(recorder.vault()) as Arc<dyn Seal>;
+    let retention = Retention { age: Duration::from_hours(1), entries: u64::MAX };
+    let feed = Arc::new(Feed::start(Arc::clone(recorder.store()), seal, retention));
+    let callers = Arc::new(sluice::serve::callers(&config.callers).unwrap());
+    let (_stop, drain) = tokio::sync::watch::channel(false);
+    let subscribers = config.subscribers.clone().into();
+    let face = Arc::new(Face::new(Some(feed), Arc::clone(&gateway), callers, subscribers, drain));
+    let caller = Caller { institution: "insurer".into(), device: None, roles: Arc::new([]), purpose: None };
+    let request = Request::get("/events").header("accept", "text/event-stream");
+    let request = request.extension(Peer { by_certificate: Some(Arc::new(caller)) }).body(()).unwrap();
+    let mut body = face.answer(&request.into_parts().0).await.into_body();
+    let mut next = async || {
+        let frame = tokio::time::timeout(Duration::from_mins(2), body.frame()).await.unwrap().unwrap();
+        String::from_utf8(frame.unwrap().into_data().unwrap().to_vec()).unwrap()
+    };
+    assert!(next().await.starts_with("retry"));
+    assert!(next().await.starts_with("id: 1\ndata: {"));
+
+    let resource = consent("p", "deny");
+    let revoked = json!({"resource": resource, "request": {"method": "PUT", "url": "Consent/c-p"}}).to_string();
+    let Units::One(unit) = units(&built.spools, context(), &transaction(&[revoked])).unwrap() else {
+        panic!("a transaction was meant");
+    };
+    gateway.admit(*unit).await.unwrap();
+    let mut shown = 0;
+    for cursor in 2..=EVENTS {
+        let frame = next().await;
+        if frame.starts_with(&format!("id: {cursor}\ndata: {{")) {
+            shown += 1;
+        } else {
+            assert_eq!(frame, format!("id: {cursor}\nevent: withdrawn\ndata: null\n\n"));
+        }
+    }
+    assert!(shown <= 1, "{shown} events were shown after the revocation");
 }
 
 #[tokio::test(flavor = "multi_thread")]

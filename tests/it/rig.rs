@@ -1,13 +1,14 @@
 //! A gateway of its own for a test: embedded parts in a temporary folder, no sockets.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sluice::anchor::Log;
 use sluice::config::Config;
 use sluice::error::{Error, Result};
 use sluice::forward::{Server, Upstream};
 use sluice::gateway::Gateway;
-use sluice::ingest::unit::{Caller, Context, Prefer};
+use sluice::ingest::unit::{Caller, Context, Prefer, Received};
 use sluice::ingest::units::{self, Pass, Units};
 use sluice::keys::Keys;
 use sluice::ledger::Embedded;
@@ -85,7 +86,16 @@ impl Rig {
     }
 
     /// The same, with what admits over a store of the test's.
-    pub(crate) fn over(mut self, wrap: impl FnOnce(Arc<dyn Store>) -> Arc<dyn Store>) -> Self {
+    pub(crate) fn over(self, wrap: impl FnOnce(Arc<dyn Store>) -> Arc<dyn Store>) -> Self {
+        self.rebuilt(wrap, Duration::from_hours(24))
+    }
+
+    /// The same, with an idempotency window of the test's.
+    pub(crate) fn remembering(self, window: Duration) -> Self {
+        self.rebuilt(|store| store, window)
+    }
+
+    fn rebuilt(mut self, wrap: impl FnOnce(Arc<dyn Store>) -> Arc<dyn Store>, window: Duration) -> Self {
         let Gateway { mappings, rules, door, stage, upstream, recorder, filer } =
             Arc::into_inner(self.gateway).unwrap();
         let store = wrap(Arc::clone(recorder.store()));
@@ -103,8 +113,7 @@ impl Rig {
             others => others,
         };
         let (vault, keys) = (Arc::clone(recorder.vault()), Arc::clone(recorder.keys()));
-        let day = std::time::Duration::from_hours(24);
-        let recorder = Recorder::new(store, vault, keys, Arc::clone(recorder.tenant()), day);
+        let recorder = Recorder::new(store, vault, keys, Arc::clone(recorder.tenant()), window);
         self.gateway = Arc::new(Gateway { mappings, rules, door, stage, upstream, recorder, filer });
         self
     }
@@ -121,23 +130,40 @@ impl Rig {
     /// Waits until the mirror has caught up with the ledger, as a probe of readiness would.
     pub(crate) async fn opened(&self) {
         while self.gateway.door.ready().is_err() {
-            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+            tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
 
     /// Admits a body as if it had been posted to the base.
     pub(crate) async fn admit(&self, body: &str) -> Result<Answer> {
-        match self.units(body)? {
-            Units::One(unit) => self.gateway.admit(*unit).await,
+        self.gateway.admit(self.received(context(), body)?).await
+    }
+
+    /// Admits a transaction that came with an idempotency key.
+    pub(crate) async fn admit_under(&self, key: &str, body: &str) -> Result<Answer> {
+        self.gateway.admit(self.received(Context { idempotency_key: Some(key.into()), ..context() }, body)?).await
+    }
+
+    /// A transaction as a listener hands it on.
+    pub(crate) fn received(&self, context: Context, body: &str) -> Result<Received> {
+        match units(&self.spools, context, body)? {
+            Units::One(unit) => Ok(*unit),
             Units::Many(_) => Err(Error::defect("a transaction was meant")),
         }
     }
 
     /// Admits a batch or a collection, one entry after the other, Patients first.
     pub(crate) async fn admit_each(&self, body: &str) -> Result<Vec<Answer>> {
-        let Units::Many(stream) = self.units(body)? else { return Err(Error::defect("a batch was meant")) };
+        self.admit_passes(body, &[Pass::Patients, Pass::Others]).await
+    }
+
+    /// The same of some of the entries.
+    pub(crate) async fn admit_passes(&self, body: &str, passes: &[Pass]) -> Result<Vec<Answer>> {
+        let Units::Many(stream) = units(&self.spools, context(), body)? else {
+            return Err(Error::defect("a batch was meant"));
+        };
         let mut received = Vec::new();
-        for pass in [Pass::Patients, Pass::Others] {
+        for pass in passes.iter().copied() {
             stream.each(pass, |_, unit| {
                 received.push(unit);
                 Ok(())
@@ -152,7 +178,9 @@ impl Rig {
 
     /// Admits a batch or a collection in two groups, Patients first; what became of each, in the order sent.
     pub(crate) async fn admit_all(&self, body: &str) -> Result<Vec<Result<Answer>>> {
-        let Units::Many(stream) = self.units(body)? else { return Err(Error::defect("a batch was meant")) };
+        let Units::Many(stream) = units(&self.spools, context(), body)? else {
+            return Err(Error::defect("a batch was meant"));
+        };
         let mut answers = Vec::new();
         for pass in [Pass::Patients, Pass::Others] {
             let (mut places, mut received) = (Vec::new(), Vec::new());
@@ -166,21 +194,23 @@ impl Rig {
         answers.sort_by_key(|(place, _)| *place);
         Ok(answers.into_iter().map(|(_, answer)| answer).collect())
     }
-
-    fn units(&self, body: &str) -> Result<Units> {
-        let mut spool = self.spools.begin();
-        spool.write(body.as_bytes()).unwrap();
-        let limits = units::Limits {
-            resource_bytes_max: 32 << 20,
-            transaction_bytes_max: 64 << 20,
-            entries_max: 100_000,
-            depth_max: 32,
-        };
-        units::bundle(spool.finish().unwrap(), context(), limits)
-    }
 }
 
-fn context() -> Context {
+/// A body as if it had been posted to the base.
+pub(crate) fn units(spools: &Spools, context: Context, body: &str) -> Result<Units> {
+    let mut spool = spools.begin();
+    spool.write(body.as_bytes()).unwrap();
+    let limits = units::Limits {
+        resource_bytes_max: 32 << 20,
+        transaction_bytes_max: 64 << 20,
+        entries_max: 100_000,
+        depth_max: 32,
+    };
+    units::bundle(spool.finish().unwrap(), context, limits)
+}
+
+/// What comes with a request of the hospital.
+pub(crate) fn context() -> Context {
     Context {
         caller: Caller {
             institution: "hospital-a".into(),
@@ -193,6 +223,7 @@ fn context() -> Context {
         prefer: Prefer::Minimal,
         traceparent: None,
         tracestate: None,
+        labels: None,
     }
 }
 

@@ -135,7 +135,7 @@ impl Door {
     }
 
     /// Asks again for a unit that was permitted and whose ground has moved. What was `forwarded` already is recorded
-    /// whatever the subjects say now, and told to nobody.
+    /// whatever the subjects say now, and told to nobody if one of them says no.
     ///
     /// # Errors
     /// 403 where a policy says no by now; an outage where it cannot be decided.
@@ -143,7 +143,11 @@ impl Door {
         let basis = self.collect(&permitted.checked, &permitted.subjects).await;
         let announced = match self.conclude(&basis) {
             Conclusion::Through { announced } => announced && permitted.announced,
-            Conclusion::Denied | Conclusion::Undecidable if forwarded => false,
+            Conclusion::Denied if forwarded => false,
+            // Who may hear of it is asked for each subscriber, and that waits for what is not known for a moment only.
+            Conclusion::Undecidable if forwarded => {
+                permitted.announced && basis.iter().all(|it| it.outcome != Outcome::Deny)
+            }
             Conclusion::Denied => return Err(denied()),
             Conclusion::Undecidable => return Err(undecidable(first_undecidable(&basis))),
         };
@@ -165,7 +169,8 @@ impl Door {
         let mut everyone: Vec<Pseudonym> = about.keys().copied().collect();
         everyone.sort_unstable();
         let surroundings =
-            Surroundings::of_entries(resources.iter().map(|it| (it.full_url().map(|url| &**url), it.tree().root())));
+            Surroundings::of_entries(resources.iter().map(|it| (it.full_url().map(|url| &**url), it.tree().root())))
+                .labelled(checked.normalized().context().labels.as_deref());
         // Few subjects have a record on the ledger that has to be asked about; each resource is looked at once.
         let mut facets: HashMap<usize, Facets> = HashMap::new();
         let purpose = checked.normalized().context().caller.purpose.as_deref().map(str::to_owned);

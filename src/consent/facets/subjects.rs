@@ -2,6 +2,9 @@
 //!
 //! A type that can't be about a patient needs no consent, unless it refers to one all the same. A record that should
 //! name a patient and does not, names it without a reference, or names what can't be resolved, is never permitted.
+//!
+//! What a record contains is a part of it, and is asked about as if it stood alone, but that it need not name whom its
+//! container names. A whole Patient in it has no identity that a Consent could name: the record is never permitted.
 
 use sluice_fhir::tree::Node;
 
@@ -64,13 +67,8 @@ pub(super) fn of(
             (None, None) => found.unresolvable = true,
         }
     }
-    found.compartment(resource, shape, reader, true);
-    for contained in resource.find(&["contained"]) {
-        if let Some(shape) = contained.resource_type().and_then(super::table::of) {
-            // A contained resource need not name whom its container names.
-            found.compartment(contained, shape, reader, false);
-        }
-    }
+    found.compartment(resource, shape, reader);
+    resource.find(&["contained"]).for_each(|contained| found.contained(contained, reader));
     if shape.kind != Kind::Compartment {
         found.anywhere(resource, reader);
     }
@@ -82,12 +80,32 @@ struct Found {
     patients: Vec<Subject>,
     unnamed: bool,
     unresolvable: bool,
+    /// Within what is contained, `#` alone means the container.
+    is_within: bool,
 }
 
 impl Found {
-    fn compartment(&mut self, resource: Node<'_>, shape: &Type, reader: &Reader<'_, '_>, is_outer: bool) {
+    /// Patients of a resource that the record contains: named where its type names them, or, where that is none of the
+    /// compartment, anywhere.
+    fn contained(&mut self, contained: Node<'_>, reader: &Reader<'_, '_>) {
+        // What contains more (dom-2 forbids it), is of no known type or is a Bundle may be about anybody.
+        let shape = contained.resource_type().and_then(super::table::of);
+        let shape = shape.filter(|shape| shape.name != "Patient" && contained.member("contained").is_none());
+        let Some(shape) = shape else {
+            self.unresolvable = true;
+            return;
+        };
+        self.is_within = true;
+        self.compartment(contained, shape, reader);
+        if shape.kind != Kind::Compartment {
+            self.anywhere(contained, reader);
+        }
+        self.is_within = false;
+    }
+
+    fn compartment(&mut self, resource: Node<'_>, shape: &Type, reader: &Reader<'_, '_>) {
         for element in shape.subjects.iter().flat_map(|path| resource.find(path)) {
-            self.element(element, reader, is_outer);
+            self.element(element, reader, true);
         }
         for element in shape.participants.iter().flat_map(|path| resource.find(path)) {
             self.element(element, reader, false);
@@ -119,6 +137,7 @@ impl Found {
             Some(reference) => match target(&reference) {
                 Target::Typed("Patient") => self.add(Subject::new(&reference, None)),
                 Target::Typed(_) => {}
+                Target::Fragment if self.is_within && reference == "#" => {}
                 Target::Fragment => {
                     // A contained patient has no identity that a Consent could name.
                     let mut is_patient = None;

@@ -29,6 +29,8 @@ pub(crate) enum Mode {
     FailsAfter,
     /// Done; answered with a yes that can't be read.
     Mumbles,
+    /// Done; answered with a yes in which every entry stands where the first does.
+    Doubles,
     /// Done; not answered.
     HangsAfter,
     /// Not done; answered with this status.
@@ -136,7 +138,13 @@ impl Fake {
                     json!({"severity": "error", "code": "business-rule", "diagnostics": said, "expression": [said]});
                 return Ok(reply(422, &[], &json!({"resourceType": "OperationOutcome", "issue": [issue]})));
             }
-            Mode::Works | Mode::BreaksAfter | Mode::FailsAfter | Mode::Mumbles | Mode::HangsAfter | Mode::Babbles => {}
+            Mode::Works
+            | Mode::BreaksAfter
+            | Mode::FailsAfter
+            | Mode::Mumbles
+            | Mode::HangsAfter
+            | Mode::Doubles
+            | Mode::Babbles => {}
         }
         let done = self.write(&head.method, &path, &serde_json::from_slice(&body).unwrap());
         match mode {
@@ -197,6 +205,10 @@ impl Fake {
             entries.push(json!({"response": {
                 "status": format!("{status} Done"), "location": format!("{at}/_history/{version}"), "etag": format!("W/\"{version}\"")
             }}));
+        }
+        if held.mode == Mode::Doubles {
+            let first = entries[0].clone();
+            entries.fill(first);
         }
         for (_, value) in held.stands.values_mut() {
             let mut written = value.to_string();

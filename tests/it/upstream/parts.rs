@@ -3,13 +3,21 @@
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use sluice::check;
+use sluice::config::{Granularity, Payload, Subscriber, Wait};
+use sluice::consent::door::{Verdict, permit};
+use sluice::consent::mirror::{Record, State};
+use sluice::forward::Found;
+use sluice::gateway::{Gateway, Ruling};
+use sluice::normalize;
 use sluice::record::operation::Stands;
+use sluice::route::Router;
 use sluice::stage::OperationId;
 use sluice::store::{Direction, KeyRange, Table};
 
 use super::fake::{Fake, Mode};
 use super::{admission, recorded, settings, staged_rows};
-use crate::rig::{Rig, transaction};
+use crate::rig::{Rig, context, transaction};
 
 const PATIENT: &str = r#"{"fullUrl":"urn:uuid:00000000-0000-4000-8000-000000000001","resource":{"resourceType":"Patient","identifier":[{"system":"urn:a","value":"7"}]},"request":{"method":"POST","url":"Patient"}}"#;
 const CONDITIONAL: &str = r#"{"fullUrl":"urn:uuid:00000000-0000-4000-8000-000000000001","resource":{"resourceType":"Patient","identifier":[{"system":"urn:a","value":"7"}]},"request":{"method":"POST","url":"Patient","ifNoneExist":"identifier=urn:a|7"}}"#;
@@ -171,4 +179,67 @@ async fn what_is_staged_is_sealed_and_goes_with_its_subject() {
     recorder.vault().destroy(&patient.about.subjects[0].0).unwrap();
     assert_eq!(rig.gateway.recover().await.unwrap(), 0);
     assert_eq!(staged_rows(&rig).await, [0_u8; 0]);
+}
+
+/// Two entries at one place can't be recorded, however often it is tried: an operator decides.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_entries_in_one_place_are_parked() {
+    let other = PATIENT.replace("000000000001", "000000000009").replace("\"7\"", "\"8\"");
+    let body = transaction(&[PATIENT, &other]);
+    for resolve in ["client-ids", "tag-probe", "park"] {
+        let (fake, rig) = begun(resolve, Mode::Doubles, &body, |_| ()).await;
+        for _ in 0..2 {
+            assert_eq!(rig.gateway.recover().await.unwrap(), 0, "{resolve}");
+            let (parked, _) = rig.gateway.parked(9).await.unwrap();
+            assert_eq!(parked.len(), 1, "{resolve}");
+            assert!(parked[0].why.contains("one place"), "{resolve}: {}", parked[0].why);
+        }
+        assert_eq!((fake.writes(), recorded(&rig).await), (1, (0, 0)), "{resolve}");
+        let (parked, _) = rig.gateway.parked(9).await.unwrap();
+        let place = |id: &str| Found { resource_type: "Patient".to_owned(), id: id.to_owned(), version: None };
+        let found = rig.gateway.decide(parked[0].operation, Ruling::Found(vec![place("a"), place("a")])).await;
+        assert_eq!(found.unwrap_err().kind().face().status, 422, "{resolve}");
+    }
+}
+
+/// What its subjects say can't be known for a moment, after the upstream has said yes: each subscriber is asked once it
+/// can.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_undecidable_for_a_moment_is_announced_later() {
+    let fake = Fake::start().await;
+    let rig = Rig::with(&settings(&fake, "park")).await;
+    let Gateway { mappings, rules, door, stage, upstream, recorder, .. } = &*rig.gateway;
+    let normalized = normalize::unit(rig.received(context(), &admission()).unwrap(), mappings).unwrap();
+    let Verdict::Permitted(permitted) = permit(check::unit(normalized, rules).unwrap(), door).await.unwrap() else {
+        panic!("it may be collected");
+    };
+    let subject = permitted.basis()[0].subject;
+    let staged = sluice::stage::unit(permitted, None, stage).await.unwrap();
+    let answered = sluice::forward::unit(staged, upstream).await.unwrap();
+    // A record of which nobody has the openings.
+    let unserved = Record { version: 7, state: State::Active, root: [9; 32] };
+    door.mirror().write().unwrap().put(subject, unserved);
+    sluice::record::unit(&answered, recorder, door).await.unwrap();
+    assert_eq!(recorded(&rig).await, (2, 2), "recorded, and to be announced");
+    let subscriber = Subscriber {
+        id: "insurer".into(),
+        institution: "insurer".into(),
+        role: None,
+        purpose: "HPAYMT".into(),
+        member_of: Vec::new(),
+        domain: "care".into(),
+        resource_types: Vec::new(),
+        payload: Payload::IdOnly,
+        granularity: Granularity::Resource,
+        wait: Wait::Log,
+    };
+    let router = Router { subscribers: vec![subscriber].into(), source: "https://a.example/fhir".into() };
+    for _ in 0..2 {
+        let progress = router.pass(recorder, door).await.unwrap();
+        assert_eq!((progress.done, progress.waiting), (0, 2), "it waits");
+    }
+    // The ledger itself knows of no such record, and nobody has decided anything.
+    let rig = rig.restart_with("[consent.implicit]\ndisclose = \"permit\"\n").await;
+    let progress = router.pass(&rig.gateway.recorder, &rig.gateway.door).await.unwrap();
+    assert_eq!((progress.done, progress.waiting, progress.events), (2, 0, 2), "and is announced");
 }
