@@ -23,6 +23,7 @@ pub mod follow;
 pub mod identify;
 pub mod labels;
 pub mod mirror;
+pub mod names;
 pub mod openings;
 pub mod policy;
 pub mod pseudonym;

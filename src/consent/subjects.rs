@@ -4,22 +4,28 @@
 //! each resource its subjects as pseudonyms. Never: guesses. A reference that leads to no known patient makes an
 //! outage, or, where the settings say so, an unattributed resource: collected, and never disclosed; so is a resource of
 //! a type that should name a patient and names none.
+//!
+//! A Patient that stands here keeps its subjects. Where what is written over it is, by its identifiers, somebody else as
+//! well, the record is about both from then on, and needs the permit of both: an identifier that was left out or added
+//! later leaves no Consent behind, and a mistaken id shows nobody's record by another's leave.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use sluice_fhir::bundle::{self, Target};
 use sluice_fhir::compartment::{self, Membership};
+use sluice_fhir::reference::is_id;
 use sluice_fhir::tree::{Node, Tree};
 
-use super::identify::Pseudonyms;
+use super::identify::{Named, Pseudonyms, identifiers, parts};
+use super::names::{Bearers, Name, searched};
 use super::pseudonym::Pseudonym;
 use crate::config::UnknownSubject;
-use crate::error::{Error, Peer, Result};
+use crate::error::{Error, Peer, Refusal, Result};
 use crate::ingest::neighbours::Neighbours;
-use crate::keys::{HmacKey, Keys};
+use crate::ingest::unit::Interaction;
+use crate::keys::Keys;
 use crate::normalize::{Normalized, Resource};
 use crate::store::{Store, Table};
 
@@ -48,6 +54,9 @@ impl Subjects {
 pub trait PatientSource: Send + Sync {
     /// Reads `Patient/[id]`; none if there is none.
     fn patient<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<Tree>>>;
+
+    /// Searches by `Patient?identifier=[system]|[value]`; none unless exactly one is found.
+    fn by_identifier<'a>(&'a self, system: &'a str, value: &'a str) -> BoxFuture<'a, Result<Option<Tree>>>;
 }
 
 /// Resolves subjects.
@@ -62,150 +71,313 @@ pub struct Resolver<'a> {
     pub upstream: Option<&'a dyn PatientSource>,
     /// What to do with the unknown.
     pub unknown: UnknownSubject,
+    /// `[base]` of this server: an absolute URL under it means what stands here.
+    pub base_url: &'a str,
+    /// The institution that sent the unit: what its own names mean.
+    pub caller: &'a str,
 }
 
 /// What was found out about the patients of a unit.
 struct Known {
     /// By the number of their entry.
-    patients: Vec<Option<Pseudonym>>,
+    patients: Vec<Option<Vec<Pseudonym>>>,
     /// By the reference that leads out of the unit; none for those whom nobody knows.
-    references: HashMap<String, Option<Pseudonym>>,
+    references: HashMap<String, Option<Vec<Pseudonym>>>,
 }
 
-/// The key of [`Table::LocalId`] for a reference as this tenant's callers write it (`Patient/123`).
-pub fn local_id_key(keys: &Keys, reference: &str) -> Bytes {
-    Bytes::copy_from_slice(&keys.hmac(HmacKey::Index, &[b"local-id", reference.as_bytes()]))
+/// Whom a Reference means.
+enum Meant {
+    /// These patients.
+    Patients(Vec<Pseudonym>),
+    /// No patient: a practitioner, a device.
+    Another,
+    /// Nobody that could be known.
+    Unknown,
+}
+
+/// A unit, or a Bundle in it, within which references are resolved.
+struct Scope<'u> {
+    index: &'u bundle::Index,
+    entries: Vec<(Option<Node<'u>>, Option<&'u Resource>)>,
+    neighbours: Option<&'u Neighbours>,
 }
 
 impl Resolver<'_> {
     /// The subjects of each resource of a unit, in its order.
     ///
     /// # Errors
-    /// An outage of the custodian if a patient is not known; of the store or of the upstream if they do not answer.
+    /// An outage of the custodian if a patient is not known; of the store or of the upstream if they do not answer. 409
+    /// for a Patient in whose place too many others have stood.
     pub async fn unit(&self, unit: &Normalized) -> Result<Vec<Subjects>> {
         let resources = unit.resources();
         let index = unit.index();
+        let entries = resources.iter().map(|it| (Some(it.tree().root()), Some(it))).collect();
+        let scope = Scope { index: &index, entries, neighbours: unit.neighbours() };
         let mut known = Known { patients: vec![None; resources.len()], references: HashMap::new() };
         let mut subjects = Vec::with_capacity(resources.len());
         for (at, resource) in resources.iter().enumerate() {
-            subjects.push(self.resource(at, resource, resources, &index, unit.neighbours(), &mut known).await?);
+            let root = resource.tree().root();
+            subjects.push(match &**resource.resource_type() {
+                "Patient" => Subjects::Of(self.patient(at, &scope, &mut known).await?),
+                "Bundle" => self.bundle(root).await?,
+                _ => self.resource(at, root, &scope, &mut known).await?,
+            });
         }
         Ok(subjects)
     }
 
-    /// The pseudonym of the Patient of this entry; most resources of a unit refer to the same one.
-    fn patient(&self, entry: usize, tree: &Tree, known: &mut Known) -> Pseudonym {
-        let name = || self.pseudonyms.patient(tree.root());
-        match known.patients.get_mut(entry) {
-            Some(known) => *known.get_or_insert_with(name),
-            None => name(),
-        }
-    }
-
-    async fn resource(
-        &self,
-        at: usize,
-        resource: &Resource,
-        resources: &[Resource],
-        index: &bundle::Index,
-        neighbours: Option<&Neighbours>,
-        known: &mut Known,
-    ) -> Result<Subjects> {
-        let tree = resource.tree();
-        if &**resource.resource_type() == "Patient" {
-            return Ok(Subjects::Of(vec![self.patient(at, tree, known)]));
-        }
-        let references = match compartment::patient(tree.root()) {
-            Membership::NeverAboutPatient => return Ok(Subjects::Nobody),
-            Membership::ShouldButDoesNot => return Ok(Subjects::Unattributed),
-            Membership::Patients(references) => references,
-        };
-        let mut found = Vec::with_capacity(references.len());
-        for reference in references {
-            let reference = tree.node(reference);
-            let Some(pseudonym) = self.reference(at, reference, resources, index, neighbours, known).await? else {
-                return Ok(Subjects::Unattributed);
-            };
-            found.push(pseudonym);
+    /// Everybody whom the entries of a document, a message or any other Bundle are about: it is kept as one, under the
+    /// keys of all of them, and each is asked.
+    async fn bundle(&self, bundle: Node<'_>) -> Result<Subjects> {
+        let index = bundle::Index::new(bundle);
+        let entries: Vec<_> = bundle.find(&["entry"]).map(|entry| (entry.member("resource"), None)).collect();
+        let mut known = Known { patients: vec![None; entries.len()], references: HashMap::new() };
+        let scope = Scope { index: &index, entries, neighbours: None };
+        let mut found = Vec::new();
+        for at in 0..scope.entries.len() {
+            let Some((Some(root), _)) = scope.entries.get(at) else { continue };
+            if root.resource_type() == Some("Patient") {
+                found.extend(self.patient(at, &scope, &mut known).await?);
+            } else if let Subjects::Of(pseudonyms) = self.resource(at, *root, &scope, &mut known).await? {
+                found.extend(pseudonyms);
+            }
         }
         found.sort_unstable();
         found.dedup();
-        Ok(if found.is_empty() { Subjects::Nobody } else { Subjects::Of(found) })
+        // What it holds of nobody known is never disclosed: no Bundle is.
+        Ok(if found.is_empty() { Subjects::Unattributed } else { Subjects::Of(found) })
     }
 
-    /// The patient that one Reference means; none if it names nobody that could be known.
-    async fn reference(
-        &self,
-        at: usize,
-        reference: Node<'_>,
-        resources: &[Resource],
-        index: &bundle::Index,
-        neighbours: Option<&Neighbours>,
-        known: &mut Known,
-    ) -> Result<Option<Pseudonym>> {
+    async fn resource(&self, at: usize, root: Node<'_>, scope: &Scope<'_>, known: &mut Known) -> Result<Subjects> {
+        let (references, whole) = match compartment::patient(root) {
+            Membership::NeverAboutPatient => return Ok(Subjects::Nobody),
+            Membership::Patients(references) => (references, true),
+            // It is never disclosed; who can be made out is asked all the same, and it is kept under their keys.
+            Membership::ShouldButDoesNot => (compartment::candidates(root), false),
+        };
+        let mut found = Vec::with_capacity(references.len());
+        for reference in references {
+            match self.reference(at, root.tree().node(reference), scope, known).await? {
+                Meant::Patients(pseudonyms) => found.extend(pseudonyms),
+                Meant::Another => {}
+                Meant::Unknown if whole => return Ok(Subjects::Unattributed),
+                Meant::Unknown => {}
+            }
+        }
+        found.sort_unstable();
+        found.dedup();
+        Ok(match (found.is_empty(), compartment::is_needed(root)) {
+            (false, _) => Subjects::Of(found),
+            (true, true) => Subjects::Unattributed,
+            (true, false) => Subjects::Nobody,
+        })
+    }
+
+    /// Whom one Reference means.
+    async fn reference(&self, at: usize, reference: Node<'_>, scope: &Scope<'_>, known: &mut Known) -> Result<Meant> {
         let text = reference.member("reference").and_then(Node::as_str);
         let Some(text) = text else {
             // A logical reference: an identifier of the patient, if it is one that names patients across references.
-            return Ok(reference.member("identifier").and_then(|it| self.pseudonyms.identifier(it)));
+            let Some((system, value)) = reference.member("identifier").and_then(parts) else {
+                return Ok(Meant::Unknown);
+            };
+            return self.identified(&system, &value).await;
         };
-        let target = index.resolve(&text, at);
-        if let Some(neighbour) = neighbours.and_then(|it| it.meant(&text, target)) {
+        let target = scope.index.resolve(&text, at);
+        if let Some(neighbour) = scope.neighbours.and_then(|it| it.meant(&text, target)) {
             if neighbour.resource_type != "Patient" {
-                return Ok(None);
+                return Ok(Meant::Another);
             }
             // Patients of a stream come first: it is recorded by now, or was refused.
-            return self.recorded(&format!("Patient/{}", neighbour.id), None, known).await;
+            return self.recorded(&text, &neighbour.id.to_string(), false, known).await;
         }
         match target {
-            Target::Entry(entry) => {
-                let target = resources.get(entry).filter(|it| &**it.resource_type() == "Patient");
-                Ok(target.map(|it| self.patient(entry, it.tree(), known)))
-            }
+            Target::Entry(entry) => match scope.entries.get(entry) {
+                Some((Some(root), _)) if root.resource_type() == Some("Patient") => {
+                    Ok(Meant::Patients(self.patient(entry, scope, known).await?))
+                }
+                Some((Some(_), _)) => Ok(Meant::Another),
+                _ => Ok(Meant::Unknown),
+            },
             Target::Contained(node) => {
-                let contained = resources.get(at).map(|it| it.tree().node(node));
-                Ok(contained.and_then(|it| self.pseudonyms.contained(it)))
+                let Some((Some(root), _)) = scope.entries.get(at) else { return Ok(Meant::Unknown) };
+                let contained = root.tree().node(node);
+                if contained.resource_type().is_some_and(|it| it != "Patient") {
+                    return Ok(Meant::Another);
+                }
+                Ok(self.pseudonyms.contained(contained).map_or(Meant::Unknown, |it| Meant::Patients(vec![it])))
             }
-            Target::Local { resource_type: "Patient", id } => {
-                self.recorded(&format!("Patient/{id}"), Some(id), known).await
+            Target::Local { resource_type: "Patient", id } => self.recorded(&text, id, true, known).await,
+            Target::Absolute(url) => {
+                let here = url.strip_prefix(self.base_url).and_then(|it| it.strip_prefix("/Patient/"));
+                match here.and_then(|it| it.split('/').next()).filter(|id| is_id(id)) {
+                    Some(id) => self.recorded(&text, id, true, known).await,
+                    None => self.theirs(url, known).await,
+                }
             }
-            Target::Absolute(url) => self.recorded(url, None, known).await,
-            Target::Conditional { resource_type: "Patient", query } => Ok(self.pseudonyms.query(query)),
-            Target::Logical | Target::Local { .. } | Target::Conditional { .. } | Target::Unresolvable(_) => Ok(None),
+            Target::Conditional { resource_type: "Patient", query } => match searched(query) {
+                Some((system, value)) => self.identified(&system, &value).await,
+                None => Ok(Meant::Unknown),
+            },
+            Target::Local { .. } | Target::Conditional { .. } => Ok(Meant::Another),
+            Target::Logical | Target::Unresolvable(_) => Ok(Meant::Unknown),
         }
     }
 
-    /// A patient that was recorded before, or that the upstream knows; none if nobody does and that is collected.
-    async fn recorded(
-        &self,
-        reference: &str,
-        upstream_id: Option<&str>,
-        known: &mut Known,
-    ) -> Result<Option<Pseudonym>> {
-        if let Some(pseudonym) = known.references.get(reference) {
-            return Ok(*pseudonym);
+    /// The subjects of the Patient of an entry; most resources of a unit refer to the same one.
+    async fn patient(&self, entry: usize, scope: &Scope<'_>, known: &mut Known) -> Result<Vec<Pseudonym>> {
+        if let Some(Some(known)) = known.patients.get(entry) {
+            return Ok(known.clone());
         }
-        let key = local_id_key(self.keys, reference);
-        let row =
-            self.store.read(Table::LocalId, &key).await.map_err(|error| {
-                Error::outage(Peer::Store, Duration::from_secs(1), format!("subject look-up: {error}"))
-            })?;
-        let recorded = row.as_deref().and_then(|row| <[u8; 32]>::try_from(row).ok()).map(Pseudonym);
-        let pseudonym = match (recorded, self.upstream, upstream_id) {
-            (Some(pseudonym), ..) => Some(pseudonym),
-            (None, Some(upstream), Some(id)) => {
-                upstream.patient(id).await?.map(|tree| self.pseudonyms.patient(tree.root()))
-            }
-            (None, ..) => None,
+        let Some((Some(root), resource)) = scope.entries.get(entry) else { return Ok(Vec::new()) };
+        let named = self.pseudonyms.patient(*root);
+        let mut subjects = match resource.map(|resource| resource.interaction()) {
+            Some(Interaction::Update { id, .. }) => self.standing(id, *root, named).await?,
+            Some(Interaction::Keep) => match root.member("id").and_then(Node::as_str).filter(|id| is_id(id)) {
+                Some(id) => self.standing(&id, *root, named).await?,
+                None => Vec::new(),
+            },
+            Some(Interaction::Create { if_none_exist: Some(query) }) => match searched(query) {
+                // Where it finds a Patient, nothing of this copy is written.
+                Some((system, value)) => self.bearers(&[Name::Identifier { system: &system, value: &value }]).await?,
+                None => Vec::new(),
+            },
+            Some(Interaction::Create { if_none_exist: None }) | None => Vec::new(),
         };
-        let pseudonym = match (pseudonym, self.unknown) {
-            (Some(_), _) => pseudonym,
-            (None, UnknownSubject::Collect) => None,
-            (None, UnknownSubject::Outage) => {
+        if subjects.is_empty() {
+            subjects.push(named.map_or_else(|| self.pseudonyms.fresh(), |named| named.pseudonym));
+        }
+        if let Some(known) = known.patients.get_mut(entry) {
+            *known = Some(subjects.clone());
+        }
+        Ok(subjects)
+    }
+
+    /// Whom `Patient/[id]` is about once this copy stands there.
+    async fn standing(&self, id: &str, copy: Node<'_>, named: Option<Named>) -> Result<Vec<Pseudonym>> {
+        let mut subjects = self.bearers(&[Name::Here(id)]).await?;
+        if subjects.is_empty()
+            && !named.is_some_and(|named| named.is_shared)
+            && let Some(upstream) = self.upstream
+            && let Some(there) = upstream.patient(id).await?
+        {
+            subjects.push(self.upstreams(id, &there));
+        }
+        let Some(named) = named else {
+            return Ok(if subjects.is_empty() {
+                vec![self.pseudonyms.local(&format!("Patient/{id}"))]
+            } else {
+                subjects
+            });
+        };
+        if subjects.is_empty() || named.is_shared || !self.is_known_as(copy, &subjects).await? {
+            subjects.push(named.pseudonym);
+            subjects.sort_unstable();
+            subjects.dedup();
+        }
+        Ok(subjects)
+    }
+
+    /// Whether one of its identifiers is a name of one of these.
+    async fn is_known_as(&self, copy: Node<'_>, subjects: &[Pseudonym]) -> Result<bool> {
+        for (system, value) in identifiers(copy) {
+            let bearers = self.bearers(&[Name::Identifier { system: &system, value: &value }]).await?;
+            if bearers.iter().any(|bearer| subjects.contains(bearer)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// A patient by an identifier that a reference gives: whoever was recorded with it, or has it at the upstream; else the
+    /// pseudonym that it makes, if its system is shared. A local number of nobody who is known names nobody.
+    async fn identified(&self, system: &str, value: &str) -> Result<Meant> {
+        let mut found = self.bearers(&[Name::Identifier { system, value }]).await?;
+        if found.is_empty()
+            && let Some(upstream) = self.upstream
+            && let Some(there) = upstream.by_identifier(system, value).await?
+            && let Some(id) = there.root().member("id").and_then(Node::as_str)
+        {
+            found = self.bearers(&[Name::Here(&id)]).await?;
+            if found.is_empty() {
+                found.push(self.upstreams(&id, &there));
+            }
+        }
+        if found.is_empty() {
+            found.extend(self.pseudonyms.shared(system, value));
+        }
+        Ok(if found.is_empty() { Meant::Unknown } else { Meant::Patients(found) })
+    }
+
+    /// The pseudonym of a Patient of the upstream that was never recorded here.
+    fn upstreams(&self, id: &str, there: &Tree) -> Pseudonym {
+        let named = self.pseudonyms.patient(there.root());
+        named.map_or_else(|| self.pseudonyms.local(&format!("Patient/{id}")), |named| named.pseudonym)
+    }
+
+    /// `Patient/[id]`: who stands here, or at the upstream; and, where a sender may mean its own, who it calls so.
+    async fn recorded(&self, text: &str, id: &str, own: bool, known: &mut Known) -> Result<Meant> {
+        if let Some(found) = known.references.get(text) {
+            return Ok(found.clone().map_or(Meant::Unknown, Meant::Patients));
+        }
+        let mut found = self.bearers(&[Name::Here(id)]).await?;
+        if let (true, true, Some(upstream)) = (found.is_empty(), own, self.upstream)
+            && let Some(there) = upstream.patient(id).await?
+        {
+            found.push(self.upstreams(id, &there));
+        }
+        if own {
+            let reference = format!("Patient/{id}");
+            found.extend(self.bearers(&[Name::Theirs { caller: self.caller, reference: &reference }]).await?);
+        }
+        self.remembered(text, found, known)
+    }
+
+    /// A URL by which the sender has named a patient before.
+    async fn theirs(&self, url: &str, known: &mut Known) -> Result<Meant> {
+        if let Some(found) = known.references.get(url) {
+            return Ok(found.clone().map_or(Meant::Unknown, Meant::Patients));
+        }
+        let found = self.bearers(&[Name::Theirs { caller: self.caller, reference: url }]).await?;
+        self.remembered(url, found, known)
+    }
+
+    fn remembered(&self, text: &str, mut found: Vec<Pseudonym>, known: &mut Known) -> Result<Meant> {
+        found.sort_unstable();
+        found.dedup();
+        let found = if found.is_empty() {
+            self.nobody()?;
+            None
+        } else {
+            Some(found)
+        };
+        known.references.insert(text.to_owned(), found.clone());
+        Ok(found.map_or(Meant::Unknown, Meant::Patients))
+    }
+
+    /// What follows from a patient whom nobody knows.
+    fn nobody(&self) -> Result<Meant> {
+        match self.unknown {
+            UnknownSubject::Collect => Ok(Meant::Unknown),
+            UnknownSubject::Outage => {
                 let text = "a reference leads to a patient who has not been recorded and whom no upstream knows";
-                return Err(Error::outage(Peer::Custodian, Duration::from_secs(30), text));
+                Err(Error::outage(Peer::Custodian, Duration::from_secs(30), text))
             }
-        };
-        known.references.insert(reference.to_owned(), pseudonym);
-        Ok(pseudonym)
+        }
+    }
+
+    /// Who has borne one of these names.
+    async fn bearers(&self, names: &[Name<'_>]) -> Result<Vec<Pseudonym>> {
+        let keys = names.iter().map(|name| (Table::LocalId, name.key(self.keys))).collect();
+        let rows = self.store.read_many(keys).await?;
+        let bearers = rows.iter().map(|row| Bearers::of(row.as_deref()));
+        match bearers.fold(Bearers::Nobody, Bearers::and) {
+            Bearers::Nobody => Ok(Vec::new()),
+            Bearers::These(pseudonyms) => Ok(pseudonyms),
+            Bearers::TooMany => {
+                let text = "a name that at most eight patients have borne";
+                Err(Error::refusal(Refusal::Conflict, "consent.patient", text))
+            }
+        }
     }
 }

@@ -32,6 +32,7 @@ use crate::config;
 use crate::consent::subjects::PatientSource;
 use crate::error::{Error, Peer, Result};
 use crate::ingest::unit;
+use crate::normalize::percent_encoded;
 use crate::stage::Staged;
 use sluice_fhir::reference::is_id;
 
@@ -227,20 +228,46 @@ impl PatientSource for Client {
             if !is_id(id) {
                 return Ok(None);
             }
-            let outage = |why: &'static str| Error::outage(Peer::Upstream, RETRY_AFTER, why);
-            match self.read(format!("Patient/{id}")).await {
-                Ok((StatusCode::NOT_FOUND | StatusCode::GONE, ..)) => Ok(None),
-                Ok((StatusCode::OK, _, body)) => {
-                    let tree = Tree::parse(body, &Limits::default());
-                    let tree = tree.map_err(|_| outage("the upstream's Patient is not JSON"))?;
-                    let is_patient = tree.resource_type() == Some("Patient");
-                    if is_patient { Ok(Some(tree)) } else { Err(outage("the upstream's Patient is none")) }
-                }
-                Ok(_) => Err(outage("the upstream does not say who a Patient is")),
-                Err(Failed::Unsent(why) | Failed::Silent(why)) => Err(outage(why)),
-            }
+            let Some(tree) = self.who(format!("Patient/{id}")).await? else { return Ok(None) };
+            let is_patient = tree.resource_type() == Some("Patient");
+            if is_patient { Ok(Some(tree)) } else { Err(unclear("the upstream's Patient is none")) }
         })
     }
+
+    fn by_identifier<'a>(&'a self, system: &'a str, value: &'a str) -> BoxFuture<'a, Result<Option<Tree>>> {
+        Box::pin(async move {
+            let wanted = format!("{}|{}", percent_encoded(system), percent_encoded(value));
+            let Some(page) = self.who(format!("Patient?identifier={wanted}&_count=2")).await? else { return Ok(None) };
+            let found: Vec<_> = page
+                .root()
+                .find(&["entry", "resource"])
+                .filter(|found| found.resource_type() == Some("Patient"))
+                .map(|found| Bytes::copy_from_slice(found.raw()))
+                .collect();
+            let [one] = &found[..] else { return Ok(None) };
+            let tree = Tree::parse(one.clone(), &Limits::default());
+            tree.map(Some).map_err(|_| unclear("the upstream's Patient is not JSON"))
+        })
+    }
+}
+
+impl Client {
+    /// Reads what says who a patient is; none if it is not there.
+    async fn who(&self, path: String) -> Result<Option<Tree>> {
+        match self.read(path).await {
+            Ok((StatusCode::NOT_FOUND | StatusCode::GONE, ..)) => Ok(None),
+            Ok((StatusCode::OK, _, body)) => {
+                let tree = Tree::parse(body, &Limits::default());
+                tree.map(Some).map_err(|_| unclear("the upstream's Patient is not JSON"))
+            }
+            Ok(_) => Err(unclear("the upstream does not say who a Patient is")),
+            Err(Failed::Unsent(why) | Failed::Silent(why)) => Err(unclear(why)),
+        }
+    }
+}
+
+fn unclear(why: &'static str) -> Error {
+    Error::outage(Peer::Upstream, RETRY_AFTER, why)
 }
 
 fn tls(settings: &config::Upstream) -> Result<ClientConfig, ClientError> {

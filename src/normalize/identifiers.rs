@@ -212,7 +212,7 @@ pub(crate) fn percent_decoded(text: &str) -> Option<String> {
 }
 
 /// Escapes what would not be read again as it is.
-fn percent_encoded(text: &str) -> String {
+pub(crate) fn percent_encoded(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         if byte.is_ascii_graphic() && !matches!(byte, b'%' | b'&' | b',' | b'+' | b'#' | b'|' | b'?') {

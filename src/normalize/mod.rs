@@ -26,7 +26,7 @@ use sluice_fhir::canonical::{self, Digest};
 use sluice_fhir::outcome::{Issue, Severity};
 use sluice_fhir::tree::{self, Kind, NameId, Node, Tree};
 
-pub(crate) use self::identifiers::percent_decoded;
+pub(crate) use self::identifiers::{percent_decoded, percent_encoded};
 use self::overlay::Overlay;
 pub use self::pack::{MappingError, Mappings};
 use self::references::Company;

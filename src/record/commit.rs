@@ -9,13 +9,13 @@
 //! Conditions are held against the state before the batch; so a unit that names a row which one before it in the group
 //! writes does not go with it, nor does one with a Consent in it, on which decisions about others may hang.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use data_encoding::HEXLOWER;
 use sluice_fhir::canonical::Digest;
-use sluice_fhir::tree::Node;
 use time::OffsetDateTime;
 
 use super::answer::{Answer, EntryAnswer};
@@ -31,7 +31,7 @@ use super::work::{self, Piece, Shared, Work};
 use super::{Recorded, Recorder, digest, ids, instant, opening, provenance, rewrite, uncommitted};
 use crate::consent::door::{Again, Door, Permitted};
 use crate::consent::pseudonym::Pseudonym;
-use crate::consent::subjects::{Subjects, local_id_key};
+use crate::consent::subjects::Subjects;
 use crate::error::{Error, Result};
 use crate::forward::Answered;
 use crate::ingest::unit::{Prefer, Shape};
@@ -63,6 +63,7 @@ struct Sketch<'a> {
     looked_up: LookUp,
     planned: Vec<Planned>,
     bodies: Vec<Bytes>,
+    whom: Cow<'a, [Subjects]>,
     everyone: Vec<Pseudonym>,
 }
 
@@ -72,6 +73,7 @@ struct Ready<'a> {
     unit: Unit<'a>,
     planned: Vec<Planned>,
     bodies: Vec<Bytes>,
+    whom: Cow<'a, [Subjects]>,
     /// What is known of each planned version besides.
     besides: Vec<Besides>,
     authored: Vec<provenance::Authored>,
@@ -93,7 +95,7 @@ struct Besides {
 pub(super) struct Draft<'a> {
     pub resource: &'a Resource,
     pub plan: &'a Planned,
-    subjects: &'a Subjects,
+    pub subjects: &'a Subjects,
     body: &'a Bytes,
     besides: Option<&'a Besides>,
 }
@@ -177,12 +179,14 @@ impl Recorder {
         let upstream = unit.answered.upstream();
         let planned = plan::unit(normalized, upstream, self).await?;
         let bodies = rewrite::unit(normalized, &planned, recorded_at, upstream.is_some(), self).await?;
-        Ok(Ok(Sketch { at, unit, looked_up, planned, bodies, everyone: everyone(permitted) }))
+        let whom = self.whom(unit.answered, &planned).await?;
+        let everyone = everyone(permitted, &whom);
+        Ok(Ok(Sketch { at, unit, looked_up, planned, bodies, whom, everyone }))
     }
 
     /// All that is known before the numbers of its leaves are. Each of its subjects has a key.
     async fn ready<'a>(&self, sketch: Sketch<'a>, recorded_at: &str, sealers: &mut Sealers<'_>) -> Result<Ready<'a>> {
-        let Sketch { at, unit, looked_up, planned, bodies, everyone } = sketch;
+        let Sketch { at, unit, looked_up, planned, bodies, whom, everyone } = sketch;
         let staged = unit.answered.staged();
         let permitted = staged.permitted();
         let normalized = permitted.checked().normalized();
@@ -196,12 +200,12 @@ impl Recorder {
                 }
                 it.upstream_version = unit.answered.upstream().and_then(|it| it.get(at)?.version.clone());
                 if &**normalized.resources()[at].resource_type() == "Consent" {
-                    it.affected = self.affected(plan, &permitted.subjects()[at]).await?;
+                    it.affected = self.affected(plan, &whom[at]).await?;
                 }
             }
             besides.push(it);
         }
-        let authored = provenance::of(unit.answered, &planned, recorded_at, self)?;
+        let authored = provenance::of(unit.answered, &planned, &whom, recorded_at, self)?;
         let answer = told(unit.answered, &planned, &bodies, recorded_at)?;
         // Staged no more, in the same commit.
         let mut batch = staged.settle(self.remember(normalized, looked_up, &answer, &everyone, sealers)?);
@@ -210,11 +214,13 @@ impl Recorder {
         for plan in planned.iter().filter(|plan| !plan.write) {
             batch.add_expect_read(Table::Resource, plan.key.head(), plan.head.clone());
         }
-        let mut ready = Ready { at, unit, planned, bodies, besides, authored, batch, answer };
+        let mut ready = Ready { at, unit, planned, bodies, whom, besides, authored, batch, answer };
         let indexed = self.indexed(&ready.drafts()).await?;
         ready.batch.append(indexed);
-        let named = self.named(&ready.drafts());
-        ready.batch.append(named);
+        let bearers = self.bearers(&ready.drafts(), &context.caller.institution).await?;
+        ready.batch.append(bearers);
+        let consents = consents(&ready.drafts());
+        ready.batch.append(consents);
         Ok(ready)
     }
 
@@ -225,28 +231,6 @@ impl Recorder {
         affected.sort_unstable();
         affected.dedup();
         Ok(affected)
-    }
-
-    /// The rows by which Patients, and the Consents of a subject, are found later.
-    fn named(&self, drafts: &[Draft<'_>]) -> Batch {
-        let mut batch = Batch::new();
-        for Draft { resource, plan, subjects, .. } in drafts {
-            match &**resource.resource_type() {
-                "Consent" => {
-                    for subject in subjects.pseudonyms() {
-                        batch.add_put(Table::SubjectResource, [subject.0, plan.key.0].concat(), Bytes::new());
-                    }
-                }
-                "Patient" => {
-                    let Some(subject) = subjects.pseudonyms().first() else { continue };
-                    for reference in names(resource, plan) {
-                        batch.add_put(Table::LocalId, local_id_key(&self.keys, &reference), subject.0.to_vec());
-                    }
-                }
-                _ => {}
-            }
-        }
-        batch
     }
 
     /// Numbers the units' leaves and commits all that can go together.
@@ -461,7 +445,7 @@ impl Ready<'_> {
         let sent = self.planned.iter().enumerate().filter(|(_, plan)| plan.write).map(|(at, plan)| Draft {
             resource: &resources[at],
             plan,
-            subjects: &permitted.subjects()[at],
+            subjects: &self.whom[at],
             body: &self.bodies[at],
             besides: Some(&self.besides[at]),
         });
@@ -506,6 +490,17 @@ fn all(
     places.for_each(|at| ended[at] = Some(outcome()));
 }
 
+/// The rows by which the Consents of a subject are found later.
+fn consents(drafts: &[Draft<'_>]) -> Batch {
+    let mut batch = Batch::new();
+    for Draft { plan, subjects, .. } in drafts.iter().filter(|it| &**it.resource.resource_type() == "Consent") {
+        for subject in subjects.pseudonyms() {
+            batch.add_put(Table::SubjectResource, [subject.0, plan.key.0].concat(), Bytes::new());
+        }
+    }
+    batch
+}
+
 /// What the sender is told.
 fn told(answered: &Answered, planned: &[Planned], bodies: &[Bytes], recorded_at: &str) -> Result<Answer> {
     let checked = answered.staged().permitted().checked();
@@ -538,23 +533,10 @@ fn told(answered: &Answered, planned: &[Planned], bodies: &[Bytes], recorded_at:
 }
 
 /// Every subject of a unit once.
-fn everyone(permitted: &Permitted) -> Vec<Pseudonym> {
-    let mut everyone: Vec<_> = permitted.subjects().iter().flat_map(Subjects::pseudonyms).copied().collect();
+fn everyone(permitted: &Permitted, whom: &[Subjects]) -> Vec<Pseudonym> {
+    let mut everyone: Vec<_> = whom.iter().flat_map(Subjects::pseudonyms).copied().collect();
     everyone.extend(permitted.basis().iter().map(|basis| basis.subject));
     everyone.sort_unstable();
     everyone.dedup();
     everyone
-}
-
-/// The references by which callers may mean this Patient later: by its id here, by the id that it came with, by its
-/// `fullUrl`.
-fn names(resource: &Resource, plan: &Planned) -> Vec<String> {
-    let mut names = vec![format!("Patient/{}", plan.id)];
-    if let Some(carried) = resource.tree().root().member("id").and_then(Node::as_str) {
-        names.push(format!("Patient/{carried}"));
-    }
-    // An urn:uuid is a name within its Bundle only.
-    names.extend(resource.full_url().filter(|url| url.starts_with("http")).map(ToString::to_string));
-    names.dedup();
-    names
 }

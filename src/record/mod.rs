@@ -25,6 +25,7 @@ mod rewrite;
 mod search;
 pub mod stream;
 pub mod version;
+mod whom;
 pub mod work;
 
 use std::sync::Arc;

@@ -34,11 +34,11 @@ pub(super) struct Authored {
 pub(super) fn of(
     answered: &Answered,
     planned: &[Planned],
+    whom: &[Subjects],
     recorded_at: &str,
     recorder: &Recorder,
 ) -> Result<Vec<Authored>> {
-    let permitted = answered.staged().permitted();
-    let normalized = permitted.checked().normalized();
+    let normalized = answered.staged().permitted().checked().normalized();
     let Some(changed) = normalized.provenance() else { return Ok(Vec::new()) };
     let policies: Vec<String> =
         changed.mappings.iter().map(|(id, version)| format!("{MAPPING}{id}|{version}")).collect();
@@ -46,7 +46,7 @@ pub(super) fn of(
     let mut everyone = Vec::new();
     for (at, _) in &changed.changes {
         let Some(((plan, resource), subjects)) =
-            planned.get(*at).zip(normalized.resources().get(*at)).zip(permitted.subjects().get(*at))
+            planned.get(*at).zip(normalized.resources().get(*at)).zip(whom.get(*at))
         else {
             continue;
         };

@@ -9,9 +9,9 @@ use bytes::Bytes;
 use sluice_fhir::tree::Node;
 
 use super::Recorder;
+use crate::consent::names::searched;
 use crate::error::{Error, Result};
 use crate::keys::{HmacKey, Keys};
-use crate::normalize::percent_decoded;
 use crate::store::Table;
 use crate::store::vault::place;
 
@@ -34,17 +34,9 @@ pub(super) struct Found {
 }
 
 impl Criteria {
-    /// Reads `identifier=[system]|[value]` (FHIR R4 search.html#token). Other parameters are not answered, so that no
-    /// condition is left out in silence.
+    /// Reads a search, if it can be answered whole.
     pub(super) fn parse(query: &str) -> Option<Self> {
-        let query = query.strip_prefix('?').unwrap_or(query);
-        let value = query.strip_prefix("identifier=")?;
-        if value.contains(['&', ',']) {
-            return None;
-        }
-        let value = percent_decoded(&value.replace('+', " "))?;
-        let (system, value) = value.split_once('|')?;
-        (!value.is_empty()).then(|| Self { system: system.to_owned(), value: value.to_owned() })
+        searched(query).map(|(system, value)| Self { system, value })
     }
 
     fn key(&self, keys: &Keys, resource_type: &str) -> Bytes {

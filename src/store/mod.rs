@@ -76,7 +76,7 @@ pub enum Table {
     Feed = 17,
     /// Counters and format versions. Key: a name. Owner: each room its own names, led by the room's.
     Meta = 18,
-    /// Ids that callers use for what we hold. Key: keyed hash of (caller, reference). Value: sealed target. Owner: `record`.
+    /// Names by which patients are known. Key: keyed hash of a name. Value: the pseudonyms of who has borne it. Owner: `record`.
     LocalId = 19,
     /// What opens a leaf: r and the record. Key: commitment. Value: sealed opening. Owner: `record`, `route`.
     Opening = 20,

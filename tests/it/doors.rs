@@ -26,6 +26,8 @@ use sluice_fhir::tree::{Limits, Tree};
 
 use crate::rig::{Rig, transaction};
 
+mod whom;
+
 const INSURER: &str = "insurer";
 
 fn entry(resource: &serde_json::Value) -> String {

@@ -136,7 +136,12 @@ impl Rig {
 
     /// Admits a body as if it had been posted to the base.
     pub(crate) async fn admit(&self, body: &str) -> Result<Answer> {
-        self.gateway.admit(self.received(context(), body)?).await
+        self.admit_from("hospital-a", body).await
+    }
+
+    /// The same, posted by this institution.
+    pub(crate) async fn admit_from(&self, institution: &str, body: &str) -> Result<Answer> {
+        self.gateway.admit(self.received(context_of(institution), body)?).await
     }
 
     /// Admits a transaction that came with an idempotency key.
@@ -211,9 +216,13 @@ pub(crate) fn units(spools: &Spools, context: Context, body: &str) -> Result<Uni
 
 /// What comes with a request of the hospital.
 pub(crate) fn context() -> Context {
+    context_of("hospital-a")
+}
+
+fn context_of(institution: &str) -> Context {
     Context {
         caller: Caller {
-            institution: "hospital-a".into(),
+            institution: institution.into(),
             device: None,
             roles: Arc::new([]),
             purpose: Some("TREAT".into()),

@@ -47,6 +47,22 @@ pub fn patient(resource: Node<'_>) -> Membership {
     }
 }
 
+/// Whether a resource of this type must be about a patient to be released: all but those that are about nobody.
+pub fn is_needed(resource: Node<'_>) -> bool {
+    resource.resource_type().and_then(row).is_none_or(|row| row.should)
+}
+
+/// Everything in a resource that may name one of its patients, by reference, by identifier or by text alone. More than
+/// [`patient`] gives, and no leave to release: for whom must be asked before it is kept.
+pub fn candidates(resource: Node<'_>) -> Vec<NodeId> {
+    let Some(row) = resource.resource_type().and_then(row) else { return Vec::new() };
+    let named = row.paths.iter().flat_map(|path| resource.find(path.members));
+    let mut found: Vec<NodeId> =
+        named.filter(|found| !matches!(points_at(resource, *found), PointsAt::Other)).map(|found| found.id()).collect();
+    found.sort_unstable();
+    found
+}
+
 enum PointsAt {
     PerhapsPatient,
     Other,

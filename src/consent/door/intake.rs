@@ -11,6 +11,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sluice_fhir::outcome::{Issue, IssueType, Severity};
+use sluice_fhir::tree::Position;
+
 use super::{Asker, Door};
 use crate::check::Checked;
 use crate::config::{ImplicitPolicy, IntakeDeny};
@@ -119,10 +122,39 @@ async fn asked(checked: &Checked, door: &Door) -> Result<(Vec<Subjects>, Vec<Bas
         pseudonyms: &parts.pseudonyms,
         upstream: parts.upstream.as_deref(),
         unknown: parts.settings.unknown_subject,
+        base_url: &parts.base_url,
+        caller: &checked.normalized().context().caller.institution,
     };
     let subjects = resolver.unit(checked.normalized()).await?;
+    of_whom(checked, &subjects)?;
     let basis = door.collect(checked, &subjects).await;
     Ok((subjects, basis))
+}
+
+/// A Consent of nobody who is known would be acknowledged and hold nowhere; so would one whose patient it does not refer
+/// to, since by a name alone no policy is found again.
+fn of_whom(checked: &Checked, subjects: &[Subjects]) -> Result<()> {
+    let resources = checked.normalized().resources();
+    let issues: Vec<Issue> = resources
+        .iter()
+        .zip(subjects)
+        .filter(|(resource, subjects)| {
+            let refers = || resource.tree().root().find(&["patient", "reference"]).next().is_some();
+            &**resource.resource_type() == "Consent" && !(matches!(subjects, Subjects::Of(_)) && refers())
+        })
+        .map(|(resource, _)| {
+            resource.place().relocate(Issue {
+                severity: Severity::Error,
+                code: IssueType::BusinessRule,
+                rule: "consent.patient".into(),
+                expression: Some("Consent.patient".to_owned()),
+                position: Some(Position { line: 1, column: 1 }),
+                text: "a Consent that refers to a patient who is known".to_owned(),
+                about: None,
+            })
+        })
+        .collect();
+    if issues.is_empty() { Ok(()) } else { Err(Error::refused(Refusal::Invalid, issues)) }
 }
 
 impl Door {
