@@ -201,7 +201,7 @@ impl Client {
         if let Some(query) = &request.if_none_exist {
             builder = builder.header("if-none-exist", query);
         }
-        if let Some(version) = request.if_match {
+        if let Some(version) = &request.if_match {
             builder = builder.header(header::IF_MATCH, format!("W/\"{version}\""));
         }
         for (name, value) in [("traceparent", trace.parent), ("tracestate", trace.state)] {

@@ -164,7 +164,7 @@ pub fn nowhere(staged: Staged) -> Answered {
 
 impl Server {
     async fn tell(&self, mut staged: Staged) -> Result<Answered> {
-        let body = request::of(&staged, self.resolve)?;
+        let body = request::of(&staged, self.resolve, &[])?;
         // A crash from here on leaves a leftover of which it is not known whether it was sent.
         match self.client.tell(&body, &staged).await {
             // A crash right here leaves a leftover that the upstream has: it is looked for, not sent.
@@ -189,7 +189,7 @@ impl Server {
     }
 
     async fn tell_parked(&self, mut staged: Staged) -> Result<Resolved> {
-        let body = request::of(&staged, self.resolve)?;
+        let body = request::of(&staged, self.resolve, &[])?;
         // No longer parked before it is sent: a crash from here on leaves a leftover that may have been sent.
         self.desk.mark(&mut staged, State::Unknown, None).await?;
         match self.client.tell(&body, &staged).await {

@@ -29,7 +29,7 @@ pub(super) struct Request {
     /// Relative to the base: empty for a transaction.
     pub path: String,
     pub if_none_exist: Option<String>,
-    pub if_match: Option<u64>,
+    pub if_match: Option<String>,
     pub body: Bytes,
 }
 
@@ -53,7 +53,9 @@ pub(super) fn ask<'a>(staged: &Staged, resource: &'a Resource, at: usize) -> Ask
     }
 }
 
-pub(super) fn of(staged: &Staged, resolve: Resolve) -> Result<Request> {
+/// `matches` are the versions that must be the current ones where resources are written over, besides what the sender
+/// demands: none of any the first time.
+pub(super) fn of(staged: &Staged, resolve: Resolve, matches: &[Option<String>]) -> Result<Request> {
     let unit = staged.permitted().checked().normalized();
     let index = unit.index();
     let tag = (resolve == Resolve::TagProbe && unit.shape() != Shape::Sealed).then(|| staged.operation().to_string());
@@ -63,7 +65,8 @@ pub(super) fn of(staged: &Staged, resolve: Resolve) -> Result<Request> {
             if at > 0 {
                 body.push(b',');
             }
-            entry(&mut body, staged, resource, at, &told(staged, unit, &index, at, tag.as_deref()));
+            let matched = matches.get(at).and_then(Option::as_deref);
+            entry(&mut body, staged, (resource, at), matched, &told(staged, unit, &index, at, tag.as_deref()));
         }
         body.extend_from_slice(b"]}");
         let method = http::Method::POST;
@@ -84,14 +87,19 @@ pub(super) fn of(staged: &Staged, resolve: Resolve) -> Result<Request> {
             method: http::Method::PUT,
             path: format!("{resource_type}/{id}"),
             if_none_exist: None,
-            if_match,
+            if_match: matching(if_match, matches.first().and_then(Option::as_deref)),
             body,
         },
     })
 }
 
+/// The version that must be the current one.
+fn matching(asked: Option<u64>, matched: Option<&str>) -> Option<String> {
+    asked.map(|it| it.to_string()).or_else(|| matched.map(str::to_owned))
+}
+
 /// One entry of a transaction (FHIR R4 http.html#transaction).
-fn entry(body: &mut Vec<u8>, staged: &Staged, resource: &Resource, at: usize, told: &[u8]) {
+fn entry(body: &mut Vec<u8>, staged: &Staged, (resource, at): (&Resource, usize), matched: Option<&str>, told: &[u8]) {
     let resource_type = resource.resource_type();
     body.push(b'{');
     if let Some(full_url) = resource.full_url() {
@@ -114,7 +122,7 @@ fn entry(body: &mut Vec<u8>, staged: &Staged, resource: &Resource, at: usize, to
         Ask::Put { id, if_match } => {
             body.extend_from_slice(b"\"PUT\",\"url\":");
             body.extend_from_slice(canonical::string(&format!("{resource_type}/{id}")).as_bytes());
-            if let Some(version) = if_match {
+            if let Some(version) = matching(if_match, matched) {
                 body.extend_from_slice(b",\"ifMatch\":");
                 body.extend_from_slice(canonical::string(&format!("W/\"{version}\"")).as_bytes());
             }

@@ -6,8 +6,10 @@
 //! `client-ids`: who creates under a random id of ours is us alone. If one of them stands, all of the unit happened, and
 //! nothing is sent again: what somebody has changed since is recorded without a version. If none stands, and nothing
 //! stands where the unit would write, sending again is harmless: the late one and the new one write the same under the
-//! same ids. A unit that writes over what stands there (a PUT under the sender's id) is not sent again; it is taken for
-//! done if what stands there is what was sent, and parked otherwise.
+//! same ids. A unit that writes over what stands there (a PUT under the sender's id) is taken for done if what stands there
+//! is what was sent. If it still is what stood there before, it is sent again under the condition that it stays so, once
+//! nobody can be at work on the first one; that it does is told by the version that the sender demanded, or by the
+//! upstream's own clock: it has not been written since the unit came. Otherwise an operator is asked.
 //! `tag-probe`: every resource carries the operation's tag; if one is found, all of the unit happened.
 //! `park`: an operator decides.
 
@@ -18,7 +20,7 @@ use http::{HeaderMap, StatusCode, header};
 use sluice_fhir::canonical;
 use sluice_fhir::tree::{Limits, Node, Tree};
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
+use time::format_description::well_known::{Rfc2822, Rfc3339};
 
 use super::answer::etag;
 use super::client::Failed;
@@ -32,6 +34,9 @@ use crate::stage::{Staged, State};
 
 /// Pages of one search that are read at most.
 const PAGES_MAX: usize = 64;
+
+/// By how much longer ago than the unit came something must have been written, to have stood there before.
+const UNWRITTEN_MARGIN: time::Duration = time::Duration::seconds(10);
 
 /// What was found out.
 #[derive(Debug)]
@@ -48,8 +53,9 @@ pub enum Resolved {
 enum Finding {
     /// All of it happened.
     Done(Vec<Located>),
-    /// Nothing of it stands there, and sending it can't do anything twice.
-    NotThere,
+    /// Nothing of it stands there, and sending it can't do anything twice if these versions, by the number of the resource,
+    /// are still the current ones.
+    NotThere(Vec<Option<String>>),
     /// It can't be told, or could do harm: an operator is asked.
     Ask(&'static str),
     /// It can't be told now.
@@ -62,6 +68,8 @@ enum Seen {
     Ours(Located),
     /// Nothing stands there.
     Nothing,
+    /// Something else stands there, in this version, and did before the unit came.
+    Before(String),
     /// Something else stands there.
     Other,
 }
@@ -71,12 +79,12 @@ impl Server {
         match self.look(&staged).await {
             // A crash right here leaves the leftover, and the next look finds the same.
             Finding::Done(located) => self.answered(staged, located).await,
-            Finding::NotThere if may_send => self.tell_again(staged).await,
-            Finding::NotThere if self.is_over(&staged) => {
+            Finding::NotThere(matches) if may_send => self.tell_again(staged, &matches).await,
+            Finding::NotThere(_) if self.is_over(&staged) => {
                 self.desk.take_back(staged).await?;
                 Ok(Resolved::Refused)
             }
-            Finding::NotThere => self.open(staged, "it would be refused today, and may still arrive").await,
+            Finding::NotThere(_) => self.open(staged, "it would be refused today, and may still arrive").await,
             Finding::Later(why) => self.open(staged, why).await,
             Finding::Ask(why) => {
                 self.park(&mut staged, why).await?;
@@ -86,13 +94,13 @@ impl Server {
     }
 
     /// Sends once more what did not arrive, or will write the same under the same ids if it still does.
-    async fn tell_again(&self, staged: Staged) -> Result<Resolved> {
-        let request = request::of(&staged, self.resolve)?;
+    async fn tell_again(&self, staged: Staged, matches: &[Option<String>]) -> Result<Resolved> {
+        let request = request::of(&staged, self.resolve, matches)?;
         // A crash from here on leaves the leftover as it was: it is looked for again.
         match self.client.tell(&request, &staged).await {
             Told::Located(located) => self.answered(staged, located).await,
             // It may be refused because the first one has arrived meanwhile.
-            Told::Refused(_) if self.is_over(&staged) && matches!(self.look(&staged).await, Finding::NotThere) => {
+            Told::Refused(_) if self.is_over(&staged) && matches!(self.look(&staged).await, Finding::NotThere(_)) => {
                 self.desk.take_back(staged).await?;
                 Ok(Resolved::Refused)
             }
@@ -185,9 +193,10 @@ impl Server {
         for (at, resource) in unit.resources().iter().enumerate() {
             let ask = request::ask(staged, resource, at);
             let found = match &ask {
-                Ask::Put { id, .. } => {
+                Ask::Put { id, if_match } => {
                     let ours = staged.client_id(at).is_some();
-                    let found = self.stands_at(resource, id, ours).await?;
+                    let since = unit.context().received_at;
+                    let found = self.stands_at(resource, id, ours, *if_match, since).await?;
                     happened |= ours && matches!(found, Seen::Ours(_));
                     found
                 }
@@ -205,18 +214,38 @@ impl Server {
         if happened || (all && !anchored) {
             let located = seen.into_iter().map(|(ask, found)| match (found, ask) {
                 (Seen::Ours(located), _) => Some(located),
-                (Seen::Nothing | Seen::Other, Ask::Put { id, .. }) => Some(changed_since(id)),
-                (Seen::Nothing | Seen::Other, Ask::Post { .. }) => None,
+                (Seen::Nothing | Seen::Before(_) | Seen::Other, Ask::Put { id, .. }) => Some(changed_since(id)),
+                (Seen::Nothing | Seen::Before(_) | Seen::Other, Ask::Post { .. }) => None,
             });
             let located: Option<Vec<Located>> = located.collect();
             return Ok(located.map_or(Finding::Ask("not all of it can be told apart"), Finding::Done));
         }
         // A conditional create that finds its resource writes nothing, however often it is sent.
-        let harmless = seen.iter().all(|(ask, it)| matches!((ask, it), (_, Seen::Nothing) | (Ask::Post { .. }, _)));
-        Ok(if harmless { Finding::NotThere } else { Finding::Ask("something stands where the unit would write") })
+        let matches: Option<Vec<Option<String>>> = seen
+            .into_iter()
+            .map(|(ask, found)| match (ask, found) {
+                (_, Seen::Nothing) | (Ask::Post { .. }, _) => Some(None),
+                (Ask::Put { .. }, Seen::Before(version)) => Some(Some(version)),
+                (Ask::Put { .. }, Seen::Ours(_) | Seen::Other) => None,
+            })
+            .collect();
+        match matches {
+            None => Ok(Finding::Ask("something stands where the unit would write")),
+            Some(matches) if matches.iter().any(Option::is_some) && !self.is_over(staged) => {
+                Err("it would write over something, and the first one may still arrive")
+            }
+            Some(matches) => Ok(Finding::NotThere(matches)),
+        }
     }
 
-    async fn stands_at(&self, resource: &Resource, id: &str, ours: bool) -> Result<Seen, &'static str> {
+    async fn stands_at(
+        &self,
+        resource: &Resource,
+        id: &str,
+        ours: bool,
+        if_match: Option<u64>,
+        since: OffsetDateTime,
+    ) -> Result<Seen, &'static str> {
         let (status, headers, tree) = self.read(format!("{}/{id}", resource.resource_type())).await?;
         match status {
             StatusCode::NOT_FOUND => Ok(Seen::Nothing),
@@ -226,7 +255,15 @@ impl Server {
                 let Some(located) = stands(tree.root(), version) else { return Ok(Seen::Other) };
                 // Under a random id of ours nobody else creates; under the sender's own id the content tells.
                 let same = ours || canonical::evidence_digest(tree.root()) == resource.digest();
-                Ok(if same && located.id == id { Seen::Ours(located) } else { Seen::Other })
+                if same && located.id == id {
+                    return Ok(Seen::Ours(located));
+                }
+                let before = match if_match {
+                    // Had it arrived, another version would be the current one.
+                    Some(wanted) => located.version.as_deref() == Some(&*wanted.to_string()),
+                    None => is_unwritten(&headers, &located, OffsetDateTime::now_utc() - since),
+                };
+                Ok(located.version.filter(|_| before).map_or(Seen::Other, Seen::Before))
             }
             // It was there, and somebody has deleted it.
             StatusCode::GONE if ours => Ok(Seen::Ours(changed_since(id.to_owned()))),
@@ -305,6 +342,15 @@ fn is_since(located: &Located, then: OffsetDateTime) -> bool {
     written.is_some_and(|written| written >= then)
 }
 
+/// Whether it was written longer ago than this, both times by the upstream's clock: what it says of itself, and the `Date`
+/// of its answer (RFC 9110 §6.6.1), whose seconds are the margin.
+fn is_unwritten(headers: &HeaderMap, located: &Located, elapsed: time::Duration) -> bool {
+    let now = headers.get(header::DATE).and_then(|it| it.to_str().ok());
+    let now = now.and_then(|it| OffsetDateTime::parse(it, &Rfc2822).ok());
+    let written = located.last_modified.as_deref().and_then(|it| OffsetDateTime::parse(it, &Rfc3339).ok());
+    now.zip(written).is_some_and(|(now, written)| elapsed.is_positive() && now - written > elapsed + UNWRITTEN_MARGIN)
+}
+
 /// Where a resource stood that somebody has changed since: in which version is not known any more.
 fn changed_since(id: String) -> Located {
     Located { status: 200, id, version: None, last_modified: None }
@@ -361,5 +407,31 @@ mod tests {
         assert_eq!(only([1].into_iter()), Some(1));
         assert_eq!(only([1, 2].into_iter()), None);
         assert_eq!(only(std::iter::empty::<u8>()), None);
+    }
+
+    #[test]
+    fn what_stood_there_before_is_known_by_the_upstreams_clock_alone() {
+        let unwritten = |date: Option<&str>, written: Option<&str>, elapsed: i64| {
+            let mut headers = HeaderMap::new();
+            if let Some(date) = date {
+                headers.insert(header::DATE, date.parse().unwrap());
+            }
+            let last_modified = written.map(str::to_owned);
+            let located = Located { status: 200, id: "a".to_owned(), version: None, last_modified };
+            is_unwritten(&headers, &located, time::Duration::seconds(elapsed))
+        };
+        // Its clock is years behind: only what lies between two of its times counts.
+        let date = Some("Wed, 21 Oct 2015 07:28:00 GMT");
+        assert!(unwritten(date, Some("2015-10-21T07:00:00Z"), 60));
+        assert!(unwritten(date, Some("2015-10-21T09:27:00.5+02:00"), 49));
+        assert!(!unwritten(date, Some("2015-10-21T07:27:00Z"), 50), "within the margin");
+        assert!(!unwritten(date, Some("2015-10-21T07:27:59Z"), 60), "since the unit came");
+        assert!(!unwritten(date, Some("2015-10-21T07:29:00Z"), 60), "in its future");
+        assert!(!unwritten(date, Some("2015-10-21"), 60) && !unwritten(date, None, 60));
+        assert!(
+            !unwritten(None, Some("2015-10-21T07:00:00Z"), 60)
+                && !unwritten(Some("x"), Some("2015-10-21T07:00:00Z"), 60)
+        );
+        assert!(!unwritten(date, Some("2015-10-21T07:00:00Z"), -60), "our clock was set back");
     }
 }

@@ -146,7 +146,8 @@ impl Fake {
             | Mode::Doubles
             | Mode::Babbles => {}
         }
-        let done = self.write(&head.method, &path, &serde_json::from_slice(&body).unwrap());
+        let matched = head.headers.get("if-match").map(|it| it.to_str().unwrap().to_owned());
+        let done = self.write(&head.method, &path, matched.as_deref(), &serde_json::from_slice(&body).unwrap());
         match mode {
             Mode::BreaksAfter => Err(std::io::Error::other("told to")),
             Mode::FailsAfter => Ok(reply(500, &[], &json!({}))),
@@ -181,8 +182,24 @@ impl Fake {
         }
     }
 
-    fn write(&self, method: &http::Method, path: &str, body: &Value) -> http::Response<Full<Bytes>> {
+    fn write(
+        &self,
+        method: &http::Method,
+        path: &str,
+        matched: Option<&str>,
+        body: &Value,
+    ) -> http::Response<Full<Bytes>> {
         let mut held = self.held.lock().unwrap();
+        let other = |held: &Held, at: &str, wanted: Option<&str>| {
+            let version = held.stands.get(at).map(|(version, _)| format!("W/\"{version}\""));
+            wanted.is_some_and(|wanted| version.as_deref() != Some(wanted))
+        };
+        let mut asked = body["entry"].as_array().into_iter().flatten().map(|it| &it["request"]);
+        if other(&held, path, matched)
+            || asked.any(|it| other(&held, it["url"].as_str().unwrap(), it["ifMatch"].as_str()))
+        {
+            return reply(412, &[], &json!({"resourceType": "OperationOutcome"}));
+        }
         if !path.is_empty() {
             let (status, at, version) = held.put(method.as_str(), path, body.clone());
             let location = format!("http://fake/fhir/{at}/_history/{version}");

@@ -76,6 +76,46 @@ async fn a_put_over_something_is_never_sent_again() {
     }
 }
 
+/// What stood there before the unit came and still does is written over, if it stays so until it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_put_over_what_stood_there_before_is_sent_on_condition() {
+    let day = time::Duration::days(1);
+    let ward = |name: &str, ago: time::Duration| {
+        let written = sluice::record::instant(time::OffsetDateTime::now_utc() - ago);
+        json!({"resourceType": "Organization", "name": name, "meta": {"lastUpdated": written}})
+    };
+    let version = |fake: &Fake| fake.held.lock().unwrap().stands["Organization/ward"].0;
+    let matching = WARD.replace("\"url\"", "\"ifMatch\":\"W/\\\"1\\\"\",\"url\"");
+    for body in [transaction(&[PATIENT, WARD]), transaction(&[WARD]), transaction(&[&matching])] {
+        let resources = body.matches("resourceType").count() - 1;
+        // What is demanded is looked at alone; else the time.
+        let ago = if body.contains("ifMatch") { time::Duration::ZERO } else { day };
+        let old = |fake: &Fake| put(fake, "Organization/ward", ward("old", ago));
+        let over = Duration::from_millis(4_200);
+        // Lost: once nobody can be at work on it any more it is sent again, and done once.
+        let (fake, rig) = begun("client-ids", Mode::BreaksBefore, &body, old).await;
+        assert_eq!(rig.gateway.recover().await.unwrap(), 0);
+        assert_eq!((fake.writes(), rig.gateway.parked(9).await.unwrap().0.len()), (1, 0), "it may still arrive");
+        tokio::time::sleep(over).await;
+        assert_eq!(rig.gateway.recover().await.unwrap(), 1);
+        assert_eq!((fake.writes(), version(&fake), recorded(&rig).await.0), (2, 2, resources));
+        let (_, _, _, sent) = fake.held.lock().unwrap().last.clone();
+        let sent = String::from_utf8_lossy(&sent).into_owned();
+        assert!(sent.contains(r#""ifMatch":"W/\"1\"""#), "{sent}");
+        // Done, and not seen.
+        let (fake, rig) = begun("client-ids", Mode::BreaksAfter, &body, old).await;
+        assert_eq!(rig.gateway.recover().await.unwrap(), 1);
+        assert_eq!((fake.writes(), version(&fake), recorded(&rig).await.0), (1, 2, resources));
+        // Lost, and somebody else has written since: what is newer is not undone.
+        let (fake, rig) = begun("client-ids", Mode::BreaksBefore, &body, old).await;
+        put(&fake, "Organization/ward", ward("newer", time::Duration::ZERO));
+        tokio::time::sleep(over).await;
+        assert_eq!(rig.gateway.recover().await.unwrap(), 0);
+        assert_eq!((fake.writes(), version(&fake), rig.gateway.parked(9).await.unwrap().0.len()), (1, 2, 1));
+        assert_eq!(fake.held.lock().unwrap().stands["Organization/ward"].1["name"], "newer");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_conditional_create_is_found_by_its_search() {
     for resolve in ["client-ids", "tag-probe"] {
