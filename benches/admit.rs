@@ -299,6 +299,7 @@ tls = { cert_file = "cert.pem", key_file = "key.pem" }
 [[caller]]
 institution = "hospital-a"
 bearer_token_sha256_file = "token"
+may = ["read", "write", "consent"]
 roles = ["AUT"]
 purpose = "TREAT"
 [limits]

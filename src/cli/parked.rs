@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::client::{Ask, Client, Identity, Payload};
 use super::{Exit, Failure, Format, json_line, serve, settings};
+use crate::config::SecretFile;
 
 /// Where the gateway is.
 #[derive(Debug, clap::Args)]
@@ -20,6 +21,9 @@ pub struct Gateway {
     /// URL of the admin port, on a loopback address, instead of that of the settings
     #[arg(long, value_name = "URL")]
     admin: Option<Uri>,
+    /// The operator's token, whose SHA-256 the gateway's settings name (listen.operator_token_sha256_file)
+    #[arg(long, value_name = "FILE")]
+    token_file: PathBuf,
 }
 
 /// One unit.
@@ -36,30 +40,30 @@ pub struct One {
 pub enum Command {
     /// Lists the units that are parked
     #[command(after_help = "JSON, one line a unit: {operation, since, why, sender, resources}. Exit code 1 if any is \
-        parked.\n\nExample:\n  sluice parked list --config sluice.toml")]
+        parked.\n\nExample:\n  sluice parked list --config sluice.toml --token-file operator.token")]
     List(Gateway),
     /// Asks the upstream once more what became of a unit
     #[command(
         after_help = "JSON: {operation, outcome}: recorded, dropped (it would be refused today, and nothing of it \
         stands there) or open.\n\nExample:\n  sluice parked look --config sluice.toml \
-        2f0c9a4e-6a53-4a4e-9a3e-5d8c2f6b1f10"
+        --token-file operator.token 2f0c9a4e-6a53-4a4e-9a3e-5d8c2f6b1f10"
     )]
     Look(One),
     /// Sends a unit, since the upstream does not have it
     #[command(
         after_help = "For a unit that an operator has looked for at the upstream and not found. If the upstream \
         has it after all, it will have it twice. JSON: {operation, outcome}: recorded, dropped (the upstream refused) or \
-        open.\n\nExample:\n  sluice parked send --config sluice.toml 2f0c9a4e-6a53-4a4e-9a3e-5d8c2f6b1f10"
+        open.\n\nExample:\n  sluice parked send --config sluice.toml --token-file operator.token 2f0c9a4e-6a53-4a4e-9a3e-5d8c2f6b1f10"
     )]
     Send(One),
     /// Drops a unit: it is neither sent nor recorded, and its sender may send it again
     #[command(after_help = "Its sender was never told that it was accepted. JSON: {operation, outcome}: dropped.\n\n\
-        Example:\n  sluice parked drop --config sluice.toml 2f0c9a4e-6a53-4a4e-9a3e-5d8c2f6b1f10")]
+        Example:\n  sluice parked drop --config sluice.toml --token-file operator.token 2f0c9a4e-6a53-4a4e-9a3e-5d8c2f6b1f10")]
     Drop(One),
     /// Records a unit that the upstream has
     #[command(
         after_help = "JSON: {operation, outcome}: recorded.\n\nExample:\n  sluice parked found --config sluice.toml \
-        2f0c9a4e-6a53-4a4e-9a3e-5d8c2f6b1f10 Patient/12 Observation/13/_history/1"
+        --token-file operator.token 2f0c9a4e-6a53-4a4e-9a3e-5d8c2f6b1f10 Patient/12 Observation/13/_history/1"
     )]
     Found {
         /// Which
@@ -109,10 +113,21 @@ fn ask(gateway: &Gateway, method: Method, path: String) -> Result<Value, Failure
         let admin = settings(gateway.config.clone())?.listen.admin;
         format!("http://{admin}").parse().map_err(|error| Failure::could_not_run(&error))?
     };
+    let token = SecretFile::new(&gateway.token_file).read();
+    let token = token.map_err(|error| Failure::file(&gateway.token_file, &error))?;
+    let shown = HeaderValue::from_bytes(&[b"Bearer ", token.expose()].concat());
+    let mut shown = shown.map_err(|_| Failure::CouldNotRun("the token is not visible ASCII".to_owned()))?;
+    shown.set_sensitive(true);
     let json = HeaderValue::from_static("application/json");
     // A ruling is not repeated by itself: the operator sees what became of it.
     let repeatable = method == Method::GET;
-    let ask = Ask { method, path, headers: vec![(header::CONTENT_TYPE, json)], payload: Payload::None, repeatable };
+    let ask = Ask {
+        method,
+        path,
+        headers: vec![(header::CONTENT_TYPE, json), (header::AUTHORIZATION, shown)],
+        payload: Payload::None,
+        repeatable,
+    };
     let answer = serve::runtime()?.block_on(async {
         Client::new(&base, &Identity::default())?.send(&ask).await.map_err(|error| Failure::could_not_run(&error))
     })?;

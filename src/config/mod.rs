@@ -21,8 +21,8 @@ use std::path::{Path, PathBuf};
 pub use rooms::{
     Broker, BrokerAddress, BrokerKind, BrokerTls, Caller, Check, Client, Combine, Config, Consent, ConsentMode,
     Credential, Feed, Granularity, Implicit, ImplicitPolicy, IntakeDeny, Keys, Ledger, LedgerRole, Limits, Listen, Log,
-    LogFormat, LogLevel, Normalize, Observe, Payload, Resolve, Severity, Store, Subscriber, Tenant, Terminology, Tls,
-    Topology, UnknownSubject, Upstream, Wait,
+    LogFormat, LogLevel, Normalize, Observe, Payload, Resolve, Right, Severity, Store, Subscriber, Tenant, Terminology,
+    Tls, Topology, UnknownSubject, Upstream, Wait,
 };
 pub use schema::schema;
 pub use secret::{Secret, SecretFile};

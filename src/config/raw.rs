@@ -4,7 +4,7 @@
 //! the required ones, and `extend("required")` marks them in the schema.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::quantity::{Size, Span};
 use super::rooms::{
     Combine, ConsentMode, Granularity, ImplicitPolicy, IntakeDeny, LedgerRole, LogFormat, LogLevel, Payload, Resolve,
-    Severity, Terminology, Topology, UnknownSubject, Wait,
+    Right, Severity, Terminology, Topology, UnknownSubject, Wait,
 };
 use super::secret;
 
@@ -80,8 +80,8 @@ pub(super) struct Listen {
     pub(super) admin: SocketAddr,
     /// Address of the Merkle log alone, in plain HTTP: everything there is public and signed.
     pub(super) log: Option<SocketAddr>,
-    /// File with the SHA-256, in hexadecimal, of the token that an operator shows at the admin address to see and change
-    /// which events are parked; without it nobody can.
+    /// File with the SHA-256, in hexadecimal, of the token that an operator shows at the admin address to see and decide
+    /// which units and events are parked; without it nobody can.
     pub(super) operator_token_sha256_file: Option<SecretPath>,
     /// TLS of the `fhir` address. May be missing on a loopback address only.
     pub(super) tls: Option<Tls>,
@@ -127,6 +127,8 @@ pub(super) struct Caller {
     pub(super) cert_sha256: Option<String>,
     /// File with the SHA-256, in hexadecimal, of its bearer token.
     pub(super) bearer_token_sha256_file: Option<SecretPath>,
+    /// What it may do. Default: read.
+    pub(super) may: BTreeSet<Right>,
     /// Roles in which it may ask, codes of Consent.provision.actor.role; the first is the default.
     pub(super) roles: Vec<String>,
     /// v3 PurposeOfUse code of its requests.
@@ -140,6 +142,7 @@ impl Default for Caller {
             cert_subject_cn: None,
             cert_sha256: None,
             bearer_token_sha256_file: None,
+            may: BTreeSet::from([Right::Read]),
             roles: Vec::new(),
             purpose: "TREAT".to_owned(),
         }
@@ -162,9 +165,10 @@ pub(super) struct Limits {
     pub(super) entries_max: u32,
     /// From the first byte of a request to the last of its body, and the same again to the reply.
     pub(super) request_timeout: Span,
-    /// From the acceptance of a connection to the end of the request's head.
+    /// From the acceptance of a connection, TLS included, to the end of the first request's head, and from the end of an
+    /// answer to the end of the next one's; above it the connection is closed.
     pub(super) header_timeout: Span,
-    /// The longest pause between two pieces of a body.
+    /// The longest pause between two pieces of a body, and the longest that a caller takes nothing of an answer.
     pub(super) idle_timeout: Span,
     /// Requests worked on at a time; above it they are refused with 429.
     pub(super) concurrency_max: u32,

@@ -136,9 +136,11 @@ impl Resolver<'_> {
                 self.hold(value::is_code(role), &key("roles"), value::CODE);
             }
             self.hold(value::is_code(&caller.purpose), &key("purpose"), value::PURPOSE);
+            self.hold(!caller.may.is_empty(), &key("may"), "expected at least one of read, write and consent");
             callers.push(Caller {
                 institution,
                 credential,
+                may: caller.may.iter().copied().collect(),
                 roles: caller.roles.clone(),
                 purpose: caller.purpose.clone(),
             });

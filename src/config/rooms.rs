@@ -96,10 +96,31 @@ pub struct Caller {
     pub institution: String,
     /// How it is recognised.
     pub credential: Credential,
+    /// What it may do; never empty.
+    pub may: Vec<Right>,
     /// The roles in which it may ask, as codes of `Consent.provision.actor.role`; the first is the default.
     pub roles: Vec<String>,
     /// v3 PurposeOfUse code of its requests.
     pub purpose: String,
+}
+
+/// What a caller may do. Each is given by name: none of them holds another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Right {
+    /// Ask for resources, and fetch the events of its institution's subscribers; consent decides each time what is shown.
+    Read,
+    /// Send resources other than Consents.
+    Write,
+    /// Send Consents, which decide who may see what: for a house that attests what its patients say.
+    Consent,
+}
+
+impl Right {
+    /// What it takes to send a resource of this type.
+    pub fn to_send(resource_type: &str) -> Self {
+        if resource_type == "Consent" { Self::Consent } else { Self::Write }
+    }
 }
 
 /// How a caller is recognised.

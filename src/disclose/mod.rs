@@ -18,6 +18,7 @@ use bytes::Bytes;
 use sluice_fhir::tree::{Limits, Tree};
 use time::OffsetDateTime;
 
+use crate::config::Right;
 use crate::consent::door::{Asker, Door, Judgement};
 use crate::error::{Error, Peer, Refusal, Result};
 use crate::ingest::unit::Caller;
@@ -82,8 +83,9 @@ pub struct Shown(Version);
 /// what is there.
 ///
 /// # Errors
-/// 403 for a caller without a purpose; an outage of the ledger or of the doors.
+/// 403 for a caller that may not read, or without a purpose; an outage of the ledger or of the doors.
 pub fn authorize(question: Question, door: &Door) -> Result<Authorized> {
+    question.caller.needs(Right::Read)?;
     if question.caller.purpose.is_none() {
         return Err(Error::refusal(Refusal::Forbidden, "disclose.purpose", "a caller whose settings name a purpose"));
     }

@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
-use flate2::write::GzDecoder;
+use flate2::write::MultiGzDecoder;
 use http::{HeaderMap, header};
 use http_body_util::BodyExt as _;
 use hyper::body::Body;
@@ -77,7 +77,9 @@ where
     let started = tokio::time::Instant::now();
     let mut received: u64 = 0;
     loop {
-        let frame = match tokio::time::timeout(limits.idle, body.frame()).await {
+        let until = (started + limits.whole).min(tokio::time::Instant::now() + limits.idle);
+        let frame = match tokio::time::timeout_at(until, body.frame()).await {
+            Err(_) if started.elapsed() >= limits.whole => return Err(too_slow("the body took too long")),
             Err(_) => return Err(too_slow("no byte came in time")),
             Ok(None) => break,
             Ok(Some(Err(_))) => {
@@ -117,7 +119,7 @@ fn no_room(error: &SpoolError) -> Error {
 /// Where the bytes go: straight to the spool, or through gzip.
 enum Sink {
     Identity { spool: Writer, limits: Limits },
-    Gzip { decoder: Box<GzDecoder<Bounded>> },
+    Gzip { decoder: Box<MultiGzDecoder<Bounded>> },
 }
 
 impl Sink {
@@ -129,7 +131,7 @@ impl Sink {
             None | Some(b"identity") => Ok(Self::Identity { spool, limits }),
             Some(b"gzip" | b"x-gzip") => {
                 let bounded = Bounded { spool, limits, failed: None };
-                Ok(Self::Gzip { decoder: Box::new(GzDecoder::new(bounded)) })
+                Ok(Self::Gzip { decoder: Box::new(MultiGzDecoder::new(bounded)) })
             }
             Some(_) => Err(unsupported()),
         }

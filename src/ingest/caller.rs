@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     fn caller(institution: &str) -> Caller {
-        Caller { institution: institution.into(), device: None, roles: Arc::new([]), purpose: None }
+        Caller { institution: institution.into(), device: None, may: Arc::new([]), roles: Arc::new([]), purpose: None }
     }
 
     fn certificate(common_names: &[&str]) -> CertificateDer<'static> {

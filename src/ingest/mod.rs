@@ -6,6 +6,7 @@
 pub mod body;
 pub mod caller;
 pub mod entry;
+mod flight;
 pub mod limits;
 mod lines;
 pub mod listen;

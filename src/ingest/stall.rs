@@ -1,10 +1,12 @@
 //! A bound on writes: a peer that reads nothing does not hold its connection for ever.
 //!
-//! Takes: a stream. Gives: the same stream, whose writes fail once nothing could be written for the limit. Never: bounds a
-//! read; the reader of a body does.
+//! Takes: a stream. Gives: the same stream, whose writes are counted, and fail once nothing could be written for the limit.
+//! Never: bounds a read; the reader of a body does.
 
 use std::io::{self, ErrorKind};
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -17,11 +19,19 @@ pub(super) struct Bounded<T> {
     limit: Duration,
     /// Runs while the peer takes nothing.
     stalled: Option<Pin<Box<Sleep>>>,
+    /// Bytes written so far.
+    written: Arc<AtomicU64>,
 }
 
 impl<T> Bounded<T> {
-    pub(super) fn new(stream: T, limit: Duration) -> Self {
-        Self { stream, limit, stalled: None }
+    pub(super) fn new(stream: T, limit: Duration, written: Arc<AtomicU64>) -> Self {
+        Self { stream, limit, stalled: None, written }
+    }
+
+    fn count(&self, wrote: &Poll<io::Result<usize>>) {
+        if let Poll::Ready(Ok(bytes)) = wrote {
+            self.written.fetch_add(*bytes as u64, Ordering::Relaxed);
+        }
     }
 
     fn bound<R>(&mut self, wrote: Poll<io::Result<R>>, context: &mut Context<'_>) -> Poll<io::Result<R>> {
@@ -48,6 +58,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Bounded<T> {
 impl<T: AsyncWrite + Unpin> AsyncWrite for Bounded<T> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
         let wrote = Pin::new(&mut self.stream).poll_write(context, buffer);
+        self.count(&wrote);
         self.bound(wrote, context)
     }
 
@@ -67,6 +78,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Bounded<T> {
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let wrote = Pin::new(&mut self.stream).poll_write_vectored(context, buffers);
+        self.count(&wrote);
         self.bound(wrote, context)
     }
 
@@ -84,7 +96,7 @@ mod tests {
     #[tokio::test]
     async fn a_peer_that_takes_nothing_is_given_up_and_a_slow_one_is_not() {
         let (near, mut far) = tokio::io::duplex(4);
-        let mut near = Bounded::new(near, Duration::from_millis(600));
+        let mut near = Bounded::new(near, Duration::from_millis(600), Arc::default());
         let slow = tokio::spawn(async move {
             let mut buffer = [0; 4];
             for _ in 0..4 {

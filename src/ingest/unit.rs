@@ -9,6 +9,9 @@ use sluice_fhir::outcome::Issue;
 use sluice_fhir::tree::{Position, Tree};
 use time::OffsetDateTime;
 
+use crate::config::Right;
+use crate::error::{Error, Kind, Refusal, Result};
+
 /// An institution, or one of its devices, that a listener has authenticated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
@@ -16,10 +19,63 @@ pub struct Caller {
     pub institution: Arc<str>,
     /// The device or client within the institution, if the credential names one.
     pub device: Option<Arc<str>>,
+    /// What it may do.
+    pub may: Arc<[Right]>,
     /// The roles in which it may act.
     pub roles: Arc<[String]>,
     /// Its purpose of use (v3 PurposeOfUse code), from the credential, never from the body.
     pub purpose: Option<Arc<str>>,
+}
+
+impl Caller {
+    /// Holds that it may do this.
+    ///
+    /// # Errors
+    /// 403 where the settings do not say so.
+    pub fn needs(&self, right: Right) -> Result<()> {
+        if self.may.contains(&right) {
+            return Ok(());
+        }
+        let (rule, text) = lacking(right);
+        Err(Error::refusal(Refusal::Forbidden, rule, text))
+    }
+
+    /// Holds that it may send something at all, before any of it is read.
+    ///
+    /// # Errors
+    /// 403 where the settings do not say so.
+    pub fn sends(&self) -> Result<()> {
+        if self.may.contains(&Right::Consent) { Ok(()) } else { self.needs(Right::Write) }
+    }
+
+    /// Holds that it may send a resource of this type, which stands here.
+    fn sends_there(&self, resource_type: &str, place: &Place) -> Result<()> {
+        let right = Right::to_send(resource_type);
+        if self.may.contains(&right) {
+            return Ok(());
+        }
+        let (rule, text) = lacking(right);
+        let face = Kind::Refusal(Refusal::Forbidden).face();
+        let issue = Issue {
+            severity: face.severity,
+            code: face.issue,
+            rule: rule.into(),
+            expression: Some(resource_type.to_owned()),
+            position: Some(Position { line: 1, column: 1 }),
+            text: text.to_owned(),
+            about: None,
+        };
+        Err(Error::refused(Refusal::Forbidden, vec![place.relocate(issue)]))
+    }
+}
+
+/// Rule id and text of a refusal for want of this right.
+fn lacking(right: Right) -> (&'static str, &'static str) {
+    match right {
+        Right::Read => ("caller.read", "a caller that the settings let read"),
+        Right::Write => ("caller.write", "a caller that the settings let send resources"),
+        Right::Consent => ("caller.consent", "a caller that the settings let send Consents"),
+    }
 }
 
 /// What came with the request, for every entry alike.
@@ -145,7 +201,7 @@ impl Place {
     }
 }
 
-/// A unit within the limits, of a known caller. Only `ingest` makes one.
+/// A unit within the limits, of a known caller that may send all of it. Only `ingest` makes one.
 #[derive(Debug)]
 pub struct Received {
     context: Context,
@@ -155,8 +211,15 @@ pub struct Received {
 }
 
 impl Received {
-    pub(super) fn new(context: Context, shape: Shape, entries: Vec<Entry>) -> Self {
-        Self { context, shape, entries, neighbours: None }
+    /// A unit of these entries.
+    ///
+    /// # Errors
+    /// 403 at the first entry that its caller may not send.
+    pub(super) fn new(context: Context, shape: Shape, entries: Vec<Entry>) -> Result<Self> {
+        for entry in &entries {
+            context.caller.sends_there(&entry.resource_type, &entry.place)?;
+        }
+        Ok(Self { context, shape, entries, neighbours: None })
     }
 
     /// A unit that was received and staged before a crash, as it was then; for `stage`, which has kept it.

@@ -34,7 +34,7 @@ pub enum Units {
 /// Reads a resource that was sent alone to `[base]/[type]` or `[base]/[type]/[id]`.
 ///
 /// # Errors
-/// 400 for what is not one resource of this type; 413 beyond the limits.
+/// 400 for what is not one resource of this type; 403 for what the caller may not send; 413 beyond the limits.
 pub fn resource(
     spool: Spool,
     resource_type: &str,
@@ -57,7 +57,7 @@ pub fn resource(
     }
     let shape = if is_sealed_bundle(&tree) { Shape::Sealed } else { Shape::Single };
     let entry = Entry { tree, resource_type: found, interaction, full_url: None, place };
-    Ok(Received::new(context, shape, vec![entry]))
+    Received::new(context, shape, vec![entry])
 }
 
 fn is_sealed_bundle(tree: &Tree) -> bool {
@@ -68,7 +68,8 @@ fn is_sealed_bundle(tree: &Tree) -> bool {
 /// Reads a Bundle that was sent to `[base]`.
 ///
 /// # Errors
-/// 400 for what is not such a Bundle, at its first fault; 413 beyond the limits.
+/// 400 for what is not such a Bundle, at its first fault; 403 for a unit that the caller may not send; 413 beyond the
+/// limits.
 pub fn bundle(spool: Spool, context: Context, limits: Limits) -> Result<Units> {
     let source = Source::new(spool)?;
     let mut scan = Scan::default();
@@ -167,7 +168,7 @@ impl Scan {
                 let (tree, resource_type) = entry::parse(text, &place, &bounds)?;
                 let interaction = Interaction::Keep;
                 let entry = Entry { tree, resource_type, interaction, full_url: None, place };
-                Ok(Units::One(Box::new(Received::new(context, Shape::Sealed, vec![entry]))))
+                Received::new(context, Shape::Sealed, vec![entry]).map(Box::new).map(Units::One)
             }
             Some("history" | "searchset" | "batch-response" | "transaction-response") => no(
                 "bundle.type",
@@ -197,7 +198,7 @@ impl Scan {
         for (index, (text, at)) in texts.into_iter().enumerate() {
             entries.push(entry::read(&text, index, at, Requests::Required, &bounds)?);
         }
-        Ok(Units::One(Box::new(Received::new(context, Shape::Transaction, entries))))
+        Received::new(context, Shape::Transaction, entries).map(Box::new).map(Units::One)
     }
 }
 
@@ -321,18 +322,18 @@ impl Stream {
         &self.context
     }
 
-    /// Hands the units of one pass to `take`, in the order sent, with their number.
+    /// Hands the units of one pass to `take`, in the order sent, with their number; or why the caller may not send it.
     ///
     /// # Errors
     /// What `take` gives, or an outage if the spool cannot be read.
-    pub fn each(&self, pass: Pass, mut take: impl FnMut(usize, Received) -> Result<()>) -> Result<()> {
+    pub fn each(&self, pass: Pass, mut take: impl FnMut(usize, Result<Received>) -> Result<()>) -> Result<()> {
         let wanted = |index| self.patients.contains(index) == (pass == Pass::Patients);
         each(&self.source, &self.limits, self.form, wanted, |index, entry| {
             let mut context = self.context.clone();
             // Each unit of a stream has an answer of its own, so a key of its own.
             context.idempotency_key = context.idempotency_key.map(|key| format!("{key}/{index}").into());
             let unit = Received::new(context, Shape::Single, vec![entry]);
-            take(index, unit.among(Arc::clone(&self.neighbours)))
+            take(index, unit.map(|unit| unit.among(Arc::clone(&self.neighbours))))
         })
     }
 }

@@ -8,6 +8,7 @@ use sluice_fhir::outcome;
 use sluice_fhir::tree::{Limits, Position};
 
 use super::*;
+use crate::config::Right;
 use crate::ingest::unit::{Caller, Prefer};
 
 const CASES: &str = "tests/cases/normalize";
@@ -28,7 +29,13 @@ fn bless() -> bool {
 
 fn context() -> Context {
     Context {
-        caller: Caller { institution: "a".into(), device: None, roles: Arc::new([]), purpose: None },
+        caller: Caller {
+            institution: "a".into(),
+            device: None,
+            may: Arc::new([Right::Write]),
+            roles: Arc::new([]),
+            purpose: None,
+        },
         received_at: time::OffsetDateTime::UNIX_EPOCH,
         idempotency_key: None,
         prefer: Prefer::Minimal,

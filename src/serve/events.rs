@@ -24,7 +24,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::fhir::caller;
 use super::respond::{Reply, failure, reply};
 use crate::broker::feed::{Feed, ReadError};
-use crate::config::Subscriber;
+use crate::config::{Right, Subscriber};
 use crate::error::{Error, Peer, Refusal, Result};
 use crate::gateway::Gateway;
 use crate::ingest::caller::Callers;
@@ -135,6 +135,7 @@ impl Face {
             return Err(Error::refusal(Refusal::Method, "http.method", "GET").into());
         }
         let caller = caller(&self.callers, &request.extensions, &request.headers)?;
+        caller.needs(Right::Read)?;
         let (mut ask, named) = ask(request.uri.query().unwrap_or_default())?;
         let subscriber = self.subscriber(&caller.institution, named.as_deref())?.clone();
         let streams = streams(&request.headers)?;

@@ -13,6 +13,7 @@ use tracing::Instrument as _;
 
 use super::respond::{self, FHIR_JSON, Reply, answered, failure, reply};
 use super::{stream, trace};
+use crate::config::Right;
 use crate::disclose::{Question, Shown};
 use crate::error::Peer::Capacity;
 use crate::error::{Error, Kind, Refusal, Result};
@@ -82,6 +83,13 @@ impl Face {
         if let Ask::History(resource_type, id) = ask {
             let asked = Instant::now();
             return self.history(Question { caller, resource_type, id, version: None, asked }, &parts.uri).await;
+        }
+        // Before anything is read: whether something matches, or what is wrong with it, is not for everyone to learn.
+        match &ask {
+            Ask::Create(resource_type) | Ask::Update(resource_type, _) => {
+                caller.needs(Right::to_send(resource_type))?;
+            }
+            _ => caller.sends()?,
         }
         let prefer = prefer(&parts.headers);
         let lines = matches!(ask, Ask::Lines);

@@ -104,6 +104,30 @@ impl Faces {
     }
 }
 
+/// The faces of the admin port.
+struct Admin {
+    operator: operator::Operator,
+    units: parked::Face,
+    events: operator::Face,
+    observer: Arc<Observer>,
+}
+
+impl Admin {
+    async fn answer(&self, request: &Request<Incoming>) -> Reply {
+        let path = request.uri().path();
+        let is = |face: &str| path.strip_prefix(face).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        let (units, events) = (is(parked::PATH), is(operator::PATH));
+        if !units && !events {
+            return admin::answer(&self.observer, request);
+        }
+        match self.operator.asks(request.headers()) {
+            Err(error) => failure(&error),
+            Ok(()) if units => self.units.answer(request).await,
+            Ok(()) => self.events.answer(request).await,
+        }
+    }
+}
+
 /// Why a gateway did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -140,6 +164,7 @@ pub fn callers(settings: &[config::Caller]) -> Result<Callers, StartError> {
         let caller = Caller {
             institution: it.institution.as_str().into(),
             device: None,
+            may: it.may.as_slice().into(),
             roles: it.roles.clone().into(),
             purpose: Some(it.purpose.as_str().into()),
         };
@@ -170,7 +195,13 @@ impl Server {
         let callers = Arc::new(callers(&config.callers)?);
         let tls = config.listen.tls.as_ref().map(tls::server).transpose()?;
         let operator = config.listen.operator_token_sha256_file.as_ref().map(token_hash).transpose()?;
-        let operator = Arc::new(operator::Face { gateway: Arc::clone(&gateway), operator });
+        let operator = operator::Operator { token_sha256: operator };
+        let on_admin = Arc::new(Admin {
+            operator,
+            units: parked::Face { gateway: Arc::clone(&gateway) },
+            events: operator::Face { gateway: Arc::clone(&gateway) },
+            observer: Arc::clone(&observer),
+        });
         if let Some(settings) = &config.listen.tls {
             observer.metrics().certificate_ends(tls::ends(settings)?);
         }
@@ -191,7 +222,6 @@ impl Server {
         let limits = &config.limits;
         let connection = listen::Limits {
             connections_max: limits.connections_max,
-            handshake: limits.header_timeout,
             header: limits.header_timeout,
             header_bytes_max: HEADER_BYTES_MAX,
             streams_max: 100,
@@ -204,7 +234,6 @@ impl Server {
         // A listener of its own knows no callers, so it shows what is public only.
         let log_callers = if log_tcp.is_some() { Arc::default() } else { Arc::clone(&callers) };
         let log_face = Arc::new(log::Face { log: Arc::clone(&log), callers: log_callers, tenant });
-        let parked = parked::Face { gateway: Arc::clone(&gateway) };
         let receipts = receipts::Face { gateway: Arc::clone(&gateway), log, callers: Arc::clone(&callers) };
         let events = events::Face::new(
             feed,
@@ -241,16 +270,9 @@ impl Server {
         let service = layered(Arc::new(faces), limits.concurrency_max, Arc::clone(&observer));
         let listener = Listener { tcp: fhir_tcp, tls, callers, limits: connection };
         tasks.spawn(listen::serve(listener, service, draining.clone()));
-        let (for_admin, parked) = (Arc::clone(&observer), Arc::new(parked));
         let service = tower::service_fn(move |request: Request<Incoming>| {
-            let (observer, parked, operator) = (Arc::clone(&for_admin), Arc::clone(&parked), Arc::clone(&operator));
-            async move {
-                Ok::<_, Infallible>(match request.uri().path() {
-                    path if path == "/parked" || path.starts_with("/parked/") => parked.answer(&request).await,
-                    path if path.starts_with(operator::PATH) => operator.answer(&request).await,
-                    _ => admin::answer(&observer, &request),
-                })
-            }
+            let admin = Arc::clone(&on_admin);
+            async move { Ok::<_, Infallible>(admin.answer(&request).await) }
         });
         let (stop, stopping) = watch::channel(false);
         let mut loops = JoinSet::new();

@@ -1,4 +1,4 @@
-//! What an operator does about parked events, on the admin port: `/events/parked`.
+//! What an operator does on the admin port: who is one, and what one does about parked events, `/events/parked`.
 //!
 //! Takes: requests of an operator, who shows a token. Gives: which events are parked, and their return or their end. Never:
 //! shows anything of a record; lets anything be seen or changed where the settings name no operator's token.
@@ -13,7 +13,7 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use super::respond::{Reply, failure, reply};
-use crate::error::Result;
+use crate::error::{Error, Refusal, Result};
 use crate::gateway::Gateway;
 use crate::publish::parked;
 
@@ -23,29 +23,44 @@ pub const PATH: &str = "/events/parked";
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
+/// Who may decide on what is parked: one gate before every such path of the admin port.
+pub struct Operator {
+    /// SHA-256 of the operator's token; without it there is no operator.
+    pub token_sha256: Option<[u8; 32]>,
+}
+
+impl Operator {
+    /// Holds that an operator asks.
+    ///
+    /// # Errors
+    /// 401 without the token; 404 where the settings name none.
+    pub fn asks(&self, headers: &HeaderMap) -> Result<()> {
+        match &self.token_sha256 {
+            Some(hash) if shows(headers, hash) => Ok(()),
+            Some(_) => {
+                let text = "the operator's bearer token: see listen.operator_token_sha256_file";
+                Err(Error::refusal(Refusal::Unauthenticated, "http.operator", text))
+            }
+            None => {
+                let text =
+                    "listen.operator_token_sha256_file in the settings, without which nobody decides on what is parked";
+                Err(Error::refusal(Refusal::NotFound, "http.operator", text))
+            }
+        }
+    }
+}
+
 /// What the face needs.
 pub struct Face {
     /// The tenant's gateway.
     pub gateway: Arc<Gateway>,
-    /// SHA-256 of the operator's token.
-    pub operator: Option<[u8; 32]>,
 }
 
 impl Face {
-    /// Answers a request for [`PATH`], or a path below it.
+    /// Answers an operator's request for [`PATH`], or a path below it.
     pub async fn answer(&self, request: &Request<Incoming>) -> Reply {
         let rest = request.uri().path().strip_prefix(PATH).unwrap_or_default();
-        match self.operator {
-            Some(hash) if shows(request.headers(), &hash) => {
-                self.parked(request.method(), rest, request.uri().query()).await.unwrap_or_else(|it| failure(&it))
-            }
-            Some(_) => {
-                let mut response = reply(StatusCode::UNAUTHORIZED, TEXT, "the operator's bearer token\n");
-                response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-                response
-            }
-            None => not_found(),
-        }
+        self.parked(request.method(), rest, request.uri().query()).await.unwrap_or_else(|it| failure(&it))
     }
 
     /// `GET /events/parked?after=KEY`, `POST /events/parked/retry`, `POST /events/parked/[key]/retry`, `POST /events/parked/[key]/discard`.

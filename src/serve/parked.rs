@@ -21,6 +21,9 @@ use crate::stage::OperationId;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
+/// The path, and what leads those below it.
+pub const PATH: &str = "/parked";
+
 /// Units listed at a time.
 const LISTED_MAX: usize = 1_000;
 
@@ -53,13 +56,13 @@ struct Done {
 }
 
 impl Face {
-    /// Answers a request for `/parked` or a path below it.
+    /// Answers an operator's request for `/parked` or a path below it.
     pub async fn answer(&self, request: &Request<Incoming>) -> Reply {
         self.try_answer(request).await.unwrap_or_else(|error| failure(&error))
     }
 
     async fn try_answer(&self, request: &Request<Incoming>) -> Result<Reply> {
-        let mut parts = request.uri().path().trim_start_matches("/parked").trim_matches('/').split('/');
+        let mut parts = request.uri().path().trim_start_matches(PATH).trim_matches('/').split('/');
         match (request.method(), parts.next(), parts.next(), parts.next()) {
             (&Method::GET, Some(""), None, None) => self.list().await,
             (&Method::POST, Some(operation), Some(ruling), None) => {

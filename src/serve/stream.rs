@@ -73,7 +73,7 @@ pub(super) async fn answer(
             tokio::task::spawn_blocking(move || {
                 let mut group = Group::default();
                 let send = |group: &mut Group| {
-                    if group.units.is_empty() {
+                    if group.is_empty() {
                         return Ok(());
                     }
                     // The receiver is gone only if the request is: then nobody waits for the rest.
@@ -81,6 +81,13 @@ pub(super) async fn answer(
                     sent.map_err(|_| Error::defect("the stream's reader is gone"))
                 };
                 units.each(pass, |index, unit| {
+                    let unit = match unit {
+                        Ok(unit) => unit,
+                        Err(refusal) => {
+                            group.refused.push((index, refusal));
+                            return if group.refused.len() < WIDTH { Ok(()) } else { send(&mut group) };
+                        }
+                    };
                     let bytes = unit.bytes();
                     if !group.takes(bytes, together) {
                         send(&mut group)?;
@@ -101,12 +108,12 @@ pub(super) async fn answer(
         let received = stream::unfold(receiver, |mut receiver| async move { Some((receiver.recv().await?, receiver)) });
         #[expect(clippy::disallowed_methods, reason = "entries of a batch have no order (FHIR R4 http.html#brules)")]
         let admitted = received
-            .map(|Group { units, places, rooms, .. }| {
+            .map(|Group { units, places, rooms, refused, .. }| {
                 let gateway = Arc::clone(&gateway);
                 // A task of its own: groups of one stream use all cores, and a unit once begun is ended even if the
                 // sender hangs up.
                 let admitting = async move {
-                    let admitted = gateway.admit_all(units).await;
+                    let admitted = if units.is_empty() { Vec::new() } else { gateway.admit_all(units).await };
                     drop(rooms);
                     admitted
                 };
@@ -114,7 +121,8 @@ pub(super) async fn answer(
                     let admitted = tokio::spawn(admitting.in_current_span()).await;
                     let lost = |_| places.iter().map(|_| Err(Error::defect("a unit's task ended early"))).collect();
                     let admitted: Vec<Result<Answer>> = admitted.unwrap_or_else(lost);
-                    places.into_iter().zip(admitted)
+                    let refused = refused.into_iter().map(|(index, refusal)| (index, Err(refusal)));
+                    places.into_iter().zip(admitted).chain(refused)
                 }
             })
             .buffer_unordered(width);
@@ -149,9 +157,15 @@ struct Group {
     places: Vec<usize>,
     rooms: Vec<Entered>,
     bytes: usize,
+    /// What the caller may not send, with its number: it goes no further.
+    refused: Vec<(usize, Error)>,
 }
 
 impl Group {
+    fn is_empty(&self) -> bool {
+        self.units.is_empty() && self.refused.is_empty()
+    }
+
     /// Whether a unit of this length may come along. None waits for another: the stream has been read to its end.
     fn takes(&self, bytes: usize, units_max: usize) -> bool {
         self.units.len() < units_max && self.bytes.saturating_add(bytes) <= GROUP_BYTES_MAX

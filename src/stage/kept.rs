@@ -139,6 +139,8 @@ impl Kept {
             caller: Caller {
                 institution: self.institution.into(),
                 device: text(self.device),
+                // What it may do was asked when it was received.
+                may: Arc::new([]),
                 roles: self.roles.into(),
                 purpose: text(self.purpose),
             },

@@ -1,14 +1,24 @@
-//! The way in, without sockets: what `admit` accepts, refuses, keeps and gives again.
+//! The way in: what `admit` accepts, refuses, keeps and gives again.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use http::Request;
+use serde_json::Value;
 use sluice::error::Kind;
 use sluice::ingest::units::Pass;
 use sluice::record::version::ResourceKey;
 use sluice::record::work::{self, Shared, Work};
 use sluice::route::outbox;
+use sluice::store::fault::Fault;
 use sluice::store::{Batch, Direction, KeyRange, Table};
 
+use crate::failing::Failing;
+use crate::house::{House, Served, lines, sluice};
 use crate::rig::{Rig, transaction};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -22,7 +32,7 @@ async fn a_transaction_is_recorded_and_the_same_one_gets_the_first_answer() {
     assert_eq!(first.entries.iter().map(|it| it.status).collect::<Vec<_>>(), [201, 201]);
     let patient = &first.entries[0];
     let stored = rig.gateway.recorder.read_current("Observation", &first.entries[1].id).await.unwrap().unwrap();
-    let body: serde_json::Value = serde_json::from_slice(&stored.body).unwrap();
+    let body: Value = serde_json::from_slice(&stored.body).unwrap();
     assert_eq!(body["subject"]["reference"], format!("Patient/{}", patient.id));
     assert_eq!(body["id"], first.entries[1].id);
     assert_eq!(body["meta"]["versionId"], "1");
@@ -111,7 +121,7 @@ async fn erasing_a_patient_erases_all_that_is_about_her_and_nothing_else() {
     let read = async |resource_type: &str, id: &str| recorder.read_current(resource_type, id).await.unwrap();
     for n in 0..90 {
         let stored = read("Observation", &format!("o{n}")).await.unwrap();
-        let body: serde_json::Value = serde_json::from_slice(&stored.body).unwrap();
+        let body: Value = serde_json::from_slice(&stored.body).unwrap();
         assert_eq!(body["id"], format!("o{n}"));
         assert!(body["code"]["text"].as_str().unwrap().ends_with(&format!("x{n}")));
         assert_eq!(stored.about.subjects.len(), if n % 3 == 2 { 2 } else { 1 });
@@ -149,7 +159,7 @@ async fn a_unit_has_few_rows_and_each_of_its_versions_is_read_by_its_number() {
     let key = ResourceKey::of(recorder.keys(), "Observation", "o7");
     for version in 1..4 {
         let stored = recorder.read_version(&key, version).await.unwrap().unwrap();
-        let body: serde_json::Value = serde_json::from_slice(&stored.body).unwrap();
+        let body: Value = serde_json::from_slice(&stored.body).unwrap();
         assert_eq!((stored.about.version, &body["meta"]["versionId"]), (version, &version.to_string().into()));
     }
     assert!(recorder.read_version(&key, 4).await.unwrap().is_none());
@@ -222,7 +232,7 @@ async fn the_same_words_about_another_patient_are_another_unit() {
         let patient = recorder.read_current("Patient", &answers[0].entries[0].id).await.unwrap().unwrap();
         let about = recorder.read_current("Observation", &answers[1].entries[0].id).await.unwrap().unwrap();
         assert_eq!(about.about.subjects, patient.about.subjects);
-        let body: serde_json::Value = serde_json::from_slice(&about.body).unwrap();
+        let body: Value = serde_json::from_slice(&about.body).unwrap();
         assert_eq!(body["subject"]["reference"], format!("Patient/{}", answers[0].entries[0].id));
     }
     let again = rig.admit_each(&batch("8")).await.unwrap();
@@ -238,7 +248,7 @@ async fn a_batch_of_which_a_part_was_taken_goes_on_with_that_part() {
     let all = rig.admit_each(&batch("7")).await.unwrap();
     assert_eq!(all[0].operation, patient.operation);
     let about = rig.gateway.recorder.read_current("Observation", &all[1].entries[0].id).await.unwrap().unwrap();
-    let body: serde_json::Value = serde_json::from_slice(&about.body).unwrap();
+    let body: Value = serde_json::from_slice(&about.body).unwrap();
     assert_eq!(body["subject"]["reference"], format!("Patient/{}", patient.entries[0].id));
     assert_eq!(about.about.subjects.len(), 1);
 }
@@ -289,4 +299,95 @@ async fn the_labels_of_a_bundle_are_kept_with_each_of_its_entries() {
     }
     let long = labelled(batch("7")).replace("PSY", &"x".repeat(9_000));
     assert_eq!(rig.admit_each(&long).await.unwrap_err().kind().face().status, 413);
+}
+
+/// Without an upstream, stage and record are one commit: the one write that can be lost, or be there and not be told.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_fails_is_made_good_without_an_upstream() {
+    let entry = |n: usize, resource: &str, kind: &str| {
+        format!(
+            r#"{{"fullUrl":"urn:uuid:00000000-0000-4000-8000-00000000000{n}","resource":{resource},"request":{{"method":"POST","url":"{kind}"}}}}"#
+        )
+    };
+    let unit = transaction(&[
+        entry(1, r#"{"resourceType":"Patient","identifier":[{"system":"urn:a","value":"7"}]}"#, "Patient"),
+        entry(
+            2,
+            r#"{"resourceType":"Observation","status":"final","code":{"text":"x"},"subject":{"reference":"urn:uuid:00000000-0000-4000-8000-000000000001"}}"#,
+            "Observation",
+        ),
+    ]);
+    for fault in [Fault::Undone, Fault::Done] {
+        let rig = Rig::new().await.over(|inner| Arc::new(Failing::at(inner, 1, fault)));
+        let failed = rig.admit(&unit).await.unwrap_err();
+        assert!(matches!(failed.kind(), Kind::Outage(_)), "{fault:?}: not acknowledged: {failed}");
+        let rig = rig.restart().await;
+        let counted = async || {
+            let store = rig.gateway.recorder.store();
+            let rows = async |table| store.scan(table, KeyRange::all(), 100, Direction::Up).await.unwrap();
+            let leaves: usize = rows(Table::LeafPending).await.iter().map(|row| row.value.len() / 33).sum();
+            (rows(Table::Resource).await.len(), leaves, rows(Table::Work).await.len())
+        };
+        let before = counted().await;
+        assert_eq!(before.0, if fault == Fault::Done { 2 } else { 0 }, "{fault:?}: all of it or nothing");
+        let first = rig.admit(&unit).await.unwrap();
+        let after = counted().await;
+        assert_eq!((after.0, after.2), (2, 1), "{fault:?}: once");
+        assert!(fault == Fault::Undone || before == after, "{fault:?}: the first answer, and no second leaf");
+        assert_eq!(rig.admit(&unit).await.unwrap().operation, first.operation, "{fault:?}");
+        assert_eq!(counted().await, after, "{fault:?}");
+    }
+}
+
+/// SIGKILL with units under way and nobody behind the gateway: what was acknowledged stands, once, with its first answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_with_units_under_way_without_an_upstream() {
+    const UNITS: usize = 8;
+    let house = House::new("[log]\nbeat = \"20ms\"\n");
+    let wire = house.client(Some("tls/hospital"));
+    let post = async |served: &Served, n: usize| {
+        let body = transaction(&[format!(
+            r#"{{"resource":{{"resourceType":"Patient","identifier":[{{"system":"urn:a","value":"{n}"}}]}},"request":{{"method":"POST","url":"Patient"}}}}"#
+        )]);
+        let request = Request::post("https://localhost/fhir").header("content-type", "application/fhir+json");
+        let request = request.header("idempotency-key", format!("key-{n}")).body(Bytes::from(body)).unwrap();
+        let answer = wire.try_send(served, request).await;
+        let location = |body: &Value| body["entry"][0]["response"]["location"].as_str().unwrap_or_default().to_owned();
+        (n, answer.map(|(status, body)| (status.as_u16(), location(&body))))
+    };
+    let mut acknowledged: BTreeMap<usize, String> = BTreeMap::new();
+    let mut units = 0;
+    // By time, or by the number of answers: what a slow machine reaches too.
+    for (millis, answers_max) in [(5, UNITS), (60_000, 1), (20, UNITS), (60_000, 3), (60_000, 6)] {
+        let served = house.serve();
+        let mut posts: FuturesUnordered<_> = (units..units + UNITS).map(|n| post(&served, n)).collect();
+        units += UNITS;
+        let mut time = std::pin::pin!(tokio::time::sleep(Duration::from_millis(millis)));
+        for _ in 0..answers_max {
+            tokio::select! {
+                () = &mut time => break,
+                Some((n, answer)) = posts.next() => if let Some((status, location)) = answer {
+                    assert_eq!(status, 200, "{n}");
+                    assert!(acknowledged.insert(n, location).is_none());
+                },
+            }
+        }
+        drop(posts);
+        // SIGKILL.
+        drop(served);
+    }
+    let served = house.serve();
+    let mut stand = BTreeSet::new();
+    for n in 0..units {
+        let (status, location) = post(&served, n).await.1.expect("an answer");
+        assert_eq!(status, 200, "{n}");
+        assert_eq!(acknowledged.get(&n).unwrap_or(&location), &location, "{n}: the first answer");
+        assert!(stand.insert(location), "{n}: one place each");
+    }
+    assert!(acknowledged.len() >= 3, "{} acknowledged", acknowledged.len());
+    assert_eq!(served.stop(), Some(0));
+    // By the operator's view of the log, each was accepted once.
+    let check = sluice(&["log", "check", "--format", "json", "--config", &house.path("sluice.toml")], b"");
+    let log = lines(&check).remove(0);
+    assert_eq!((&log["ok"], &log["leaves"]["resource"]), (&true.into(), &units.into()), "{log}");
 }

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use http::StatusCode;
 
-use crate::house::{House, serve};
+use crate::house::{House, OPERATOR, admin, serve};
 
 /// Helm, as `./check` installs it.
 #[expect(clippy::disallowed_methods, reason = "where a tool stands is no setting")]
@@ -68,7 +68,9 @@ async fn lives(values: &str) {
         "etc/sluice/client-ca",
         "etc/sluice/files/upstream",
         "etc/sluice/files/broker",
+        "etc/sluice/operator",
         "var/lib/sluice",
+        "var/lib/sluice-keystore",
         "var/spool/sluice",
     ] {
         fs::create_dir_all(root.join(folder)).unwrap();
@@ -81,6 +83,7 @@ async fn lives(values: &str) {
         ("tls/ca.pem", "client-ca/ca.crt"),
         ("tls/ca.pem", "files/upstream/ca.crt"),
         ("tls/ca.pem", "files/broker/ca.crt"),
+        ("operator", "operator/token.sha256"),
     ] {
         fs::copy(root.join(from), etc.join(to)).unwrap();
     }
@@ -94,14 +97,19 @@ async fn lives(values: &str) {
         assert!(mapped.contains(&line), "{line} in\n{settings}");
         mapped = mapped.replace(&line, &format!("{name} = \"127.0.0.1:0\""));
     }
-    for folder in ["/etc/sluice", "/var/lib/sluice", "/var/spool/sluice"] {
+    for folder in ["/etc/sluice/", "/var/lib/sluice/", "/var/lib/sluice-keystore/", "/var/spool/sluice"] {
         mapped = mapped.replace(&format!("\"{folder}"), &format!("\"{}{folder}", root.display()));
     }
     // Everything that the settings name is below a mount of the Pod.
     let mounts = below(&statefulset, "volumeMounts");
-    for mount in
-        ["/etc/sluice/sluice.toml", "/etc/sluice/keys", "/etc/sluice/tls", "/var/lib/sluice", "/var/spool/sluice"]
-    {
+    for mount in [
+        "/etc/sluice/sluice.toml",
+        "/etc/sluice/keys",
+        "/etc/sluice/tls",
+        "/var/lib/sluice",
+        "/var/lib/sluice-keystore",
+        "/var/spool/sluice",
+    ] {
         assert!(mounts.contains(&format!("mountPath: {mount}\n")), "{mount} in\n{mounts}");
     }
     let file = etc.join("sluice.toml");
@@ -117,6 +125,13 @@ async fn lives(values: &str) {
     // What the settings name as folders is where the data went.
     assert!(fs::read_dir(root.join("var/lib/sluice/store")).unwrap().count() > 0);
     assert!(fs::read_dir(root.join("var/lib/sluice/ledger")).unwrap().count() > 0);
+    assert!(fs::read_dir(root.join("var/lib/sluice-keystore/keys")).unwrap().count() > 0);
+    assert!(!root.join("var/lib/sluice/keystore").exists(), "no data key on the volume of the data");
+    // The operator's token opens what is parked where its Secret is named, and nothing does where none is.
+    let named = mounts.contains("mountPath: /etc/sluice/operator\n");
+    let (status, _) = admin(&served, "GET", "/parked", OPERATOR).await;
+    assert_eq!(status, if named { StatusCode::OK } else { StatusCode::NOT_FOUND });
+    assert_eq!(named, values == "full");
     let request = http::Request::get("https://localhost/fhir/metadata").body(bytes::Bytes::new()).unwrap();
     assert_eq!(house.client(None).try_send(&served, request).await.unwrap().0, StatusCode::OK);
     assert_eq!(served.stop(), Some(0), "within the time that the Pod is given");
@@ -130,6 +145,36 @@ async fn the_least_that_installs_lives() {
 #[tokio::test(flavor = "multi_thread")]
 async fn all_that_can_be_set_lives() {
     lives("full").await;
+}
+
+#[test]
+fn the_data_keys_have_a_volume_of_their_own() {
+    for (values, sizes, class) in
+        [("minimal", ["20Gi", "2Gi"], None), ("full", ["200Gi", "4Gi"], Some("short-backups"))]
+    {
+        let claims = below(&rendered(values, "statefulset"), "volumeClaimTemplates");
+        let claims: Vec<&str> = claims.split("- metadata:").skip(1).collect();
+        assert_eq!(claims.iter().map(|it| scalar(it, "name")).collect::<Vec<_>>(), ["data", "keystore"]);
+        assert_eq!(claims.iter().map(|it| scalar(it, "storage")).collect::<Vec<_>>(), sizes);
+        assert_eq!(class.is_some_and(|class| scalar(claims[1], "storageClassName") == class), class.is_some());
+    }
+}
+
+#[test]
+fn nobody_reaches_the_admin_port_who_is_not_named() {
+    let least = rendered("minimal", "networkpolicy");
+    assert!(least.contains("kind: NetworkPolicy") && least.contains("policyTypes: [Ingress]"), "{least}");
+    assert!(least.contains("port: fhir\n") && !least.contains("port: admin"), "{least}");
+    let labels = below(&least, "podSelector");
+    for label in ["app.kubernetes.io/name: sluice", "app.kubernetes.io/instance: sluice"] {
+        assert!(labels.contains(label) && rendered("minimal", "statefulset").contains(label), "{labels}");
+    }
+    let full = rendered("full", "networkpolicy");
+    let (fhir, on_admin) = full.split_once("port: admin\n").unwrap();
+    assert!(fhir.contains("kubernetes.io/metadata.name: integration"), "{full}");
+    let from = below(on_admin, "from");
+    assert_eq!(from.matches("- ").count(), 1, "one peer, of that namespace and of that name: {from}");
+    assert!(from.contains("metadata.name: monitoring") && from.contains("podSelector:"), "{from}");
 }
 
 #[test]

@@ -40,6 +40,9 @@ fn the_demo_shows_the_flow_and_what_it_keeps_goes_on() {
         "which became http://hl7.org/fhir/sid/us-ssn",
         "0 events went out",
         "type.json at ",
+        "verified, assurance self",
+        "anchored on the embedded ledger",
+        "assurance self: all this rests on the operator's own signature",
     ] {
         assert!(told.contains(line), "{line} in {told}");
     }

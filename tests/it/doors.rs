@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::{BoxFuture, join_all};
 use futures_util::stream::BoxStream;
+use sluice::config::Right;
 use sluice::consent::decide::PolicySet;
 use sluice::consent::follow::Follower;
 use sluice::consent::mirror::Moment;
@@ -99,8 +100,13 @@ async fn read_from(
     resource_type: &str,
     id: &str,
 ) -> Result<serde_json::Value, Error> {
-    let caller =
-        Caller { institution: INSURER.into(), device: None, roles: Arc::new([]), purpose: Some(purpose.into()) };
+    let caller = Caller {
+        institution: INSURER.into(),
+        device: None,
+        may: Arc::new([Right::Read]),
+        roles: Arc::new([]),
+        purpose: Some(purpose.into()),
+    };
     let asked = std::time::Instant::now();
     let question = Question { caller, resource_type: resource_type.into(), id: id.into(), version: None, asked };
     gateway.disclose(question).await.map(|shown| serde_json::from_slice(shown.body()).unwrap())
@@ -449,4 +455,31 @@ async fn filing_survives_a_crash_at_each_of_its_points() {
         assert_eq!(ledger_version(&rig, subject).await, Some(1), "what was committed is not filed again");
         assert_eq!(filer.batch(recorder, door, 100).await.unwrap(), Progress::default());
     }
+}
+
+/// Its repetition, as a gateway runs it: nobody calls it here.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_runs_finds_a_broken_deny_by_itself_and_recovers_by_itself() {
+    let rig = Rig::with("[consent]\nself_test_interval = \"1s\"\n").await;
+    let observer = Arc::clone(rig.gateway.door.observer());
+    observer.set_started();
+    assert_eq!(observer.ready(), Ok(()));
+    let waits = async |well: bool| {
+        for _ in 0..6000 {
+            match observer.ready() {
+                Ok(()) if well => return,
+                Err(why) if !well && why.contains("consent self-test") => return,
+                _ => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+        panic!("readiness does not follow: {:?}", observer.ready());
+    };
+    let permits_all = consent("x", "self-test", "active", &serde_json::json!({"type": "permit"})).to_string();
+    let tree = Tree::parse(permits_all.into(), &Limits::default()).unwrap();
+    selftest::install_with(&rig.gateway.door, PolicySet::new([Policy::compile(tree.root())]));
+    waits(false).await;
+    assert_eq!(status(&post(&rig, &[patient("p")]).await.unwrap_err()), 503);
+    selftest::install(&rig.gateway.door).unwrap();
+    waits(true).await;
+    post(&rig, &[patient("p")]).await.unwrap();
 }

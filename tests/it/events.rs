@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use sluice::broker::feed::{Feed, Retention, Seal};
-use sluice::config::Config;
+use sluice::config::{Config, Right};
 use sluice::ingest::caller::Peer;
 use sluice::ingest::unit::Caller;
 use sluice::ingest::units::Units;
@@ -312,7 +312,13 @@ async fn what_is_revoked_while_a_stream_is_read_is_not_shown() {
     let (_stop, drain) = tokio::sync::watch::channel(false);
     let subscribers = config.subscribers.clone().into();
     let face = Arc::new(Face::new(Some(feed), Arc::clone(&gateway), callers, subscribers, drain));
-    let caller = Caller { institution: "insurer".into(), device: None, roles: Arc::new([]), purpose: None };
+    let caller = Caller {
+        institution: "insurer".into(),
+        device: None,
+        may: Arc::new([Right::Read]),
+        roles: Arc::new([]),
+        purpose: None,
+    };
     let request = Request::get("/events").header("accept", "text/event-stream");
     let request = request.extension(Peer { by_certificate: Some(Arc::new(caller)) }).body(()).unwrap();
     let mut body = face.answer(&request.into_parts().0).await.into_body();
@@ -373,4 +379,31 @@ async fn there_is_no_feed_beside_another_broker() {
     let house = told("permit", "broker = { kind = \"amqp\", url = \"amqp://127.0.0.1:1/%2f\" }");
     let served = house.serve();
     assert_eq!(fetch(&house.client(Some("tls/insurer")), &served, "").await.0, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_settings_of_consent_hold_in_the_feed() {
+    let dated = |id: &str, kind: &str, date: &str| {
+        let mut resource = consent("p", kind);
+        resource["id"] = id.into();
+        resource["dateTime"] = date.into();
+        resource
+    };
+    for (settings, shown_while_denied) in [("combine = \"most-recent\"", false), ("mode = \"observe\"", true)] {
+        let house = told("deny", &format!("[consent]\n{settings}\n"));
+        let served = house.serve();
+        let (hospital, insurer) = (house.client(Some("tls/hospital")), house.client(Some("tls/insurer")));
+        for resource in [patient("p"), dated("c1", "deny", "2020-01-01"), dated("c2", "permit", "2021-01-01")] {
+            put(&hospital, &served, &resource, &[]).await;
+        }
+        heard(&insurer, &served, "p", StatusCode::OK).await;
+        put(&hospital, &served, &observation("o", &["p"]), &[]).await;
+        let first = entries(&insurer, &served, 0, 1).await;
+        assert_eq!(about(&first), ["o"], "{settings}");
+        put(&hospital, &served, &dated("c3", "deny", "2022-01-01"), &[]).await;
+        let status = if shown_while_denied { StatusCode::OK } else { StatusCode::NOT_FOUND };
+        heard(&insurer, &served, "p", status).await;
+        let again = entries(&insurer, &served, 0, 1).await;
+        assert_eq!(again[0]["event"].is_object(), shown_while_denied, "{settings}: {again:?}");
+    }
 }

@@ -71,6 +71,7 @@ impl House {
              operator_token_sha256_file = \"operator\"\n\
              [listen.tls]\ncert_file = \"tls/server.pem\"\nkey_file = \"tls/server.key\"\nclient_ca_file = \"tls/ca.pem\"\n\
              [[caller]]\ninstitution = \"hospital-a\"\ncert_subject_cn = \"hospital\"\n\
+             may = [\"read\", \"write\", \"consent\"]\n\
              [client]\nca_file = \"tls/ca.pem\"\ncert_file = \"tls/hospital.pem\"\nkey_file = \"tls/hospital.key\"\n\
              {}",
             if more.contains("[observe]") { "" } else { "[observe]\nlevel = \"error\"\n" }
@@ -78,6 +79,7 @@ impl House {
         std::fs::write(folder.path().join("sluice.toml"), settings).unwrap();
         let hash = HEXLOWER.encode(&Sha256::digest(OPERATOR));
         std::fs::write(folder.path().join("operator"), hash).unwrap();
+        std::fs::write(folder.path().join("operator.token"), OPERATOR).unwrap();
         Self { folder }
     }
 

@@ -4,6 +4,7 @@
 mod admit;
 mod anchor;
 mod broker;
+mod callers;
 mod canary;
 mod chart;
 mod cli;
@@ -26,6 +27,7 @@ mod read;
 mod receipts;
 mod rig;
 mod serve;
+mod slow;
 mod store;
 mod story;
 mod synthea;

@@ -26,6 +26,7 @@ mod faults;
 mod large;
 mod narrow;
 mod order;
+mod settings;
 
 /// A broker that gives the verdicts that it was told to, then takes everything.
 #[derive(Default)]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sluice::anchor::Log;
-use sluice::config::Config;
+use sluice::config::{Config, Right};
 use sluice::error::{Error, Result};
 use sluice::forward::{Server, Upstream};
 use sluice::gateway::Gateway;
@@ -170,7 +170,7 @@ impl Rig {
         let mut received = Vec::new();
         for pass in passes.iter().copied() {
             stream.each(pass, |_, unit| {
-                received.push(unit);
+                received.push(unit?);
                 Ok(())
             })?;
         }
@@ -191,7 +191,7 @@ impl Rig {
             let (mut places, mut received) = (Vec::new(), Vec::new());
             stream.each(pass, |place, unit| {
                 places.push(place);
-                received.push(unit);
+                received.push(unit?);
                 Ok(())
             })?;
             answers.extend(places.into_iter().zip(self.gateway.admit_all(received).await));
@@ -224,6 +224,7 @@ fn context_of(institution: &str) -> Context {
         caller: Caller {
             institution: institution.into(),
             device: None,
+            may: Arc::new([Right::Read, Right::Write, Right::Consent]),
             roles: Arc::new([]),
             purpose: Some("TREAT".into()),
         },

@@ -10,7 +10,7 @@ use http::{Request, StatusCode};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::house::{House, first_issue};
+use crate::house::{House, first_issue, lines, sluice};
 
 const PATIENT: &str = r#"{"resourceType":"Patient","active":true}"#;
 
@@ -104,6 +104,20 @@ async fn bad_input_is_told_its_place() {
         // A bomb: 64 KiB that become 64 MiB.
         (vec![("content-encoding", "gzip")], Bytes::from(gzip(&vec![b' '; 64 << 20])), 413),
         (vec![("content-encoding", "gzip")], Bytes::from(gzip(PATIENT.as_bytes())), 201),
+        // Members one after the other are one body (RFC 1952 §2.2); what is none after them is no gzip.
+        (
+            vec![("content-encoding", "gzip")],
+            [gzip(&PATIENT.as_bytes()[..9]), gzip(&PATIENT.as_bytes()[9..])].concat().into(),
+            201,
+        ),
+        (vec![("content-encoding", "gzip")], [gzip(PATIENT.as_bytes()), gzip(b" 1")].concat().into(), 400),
+        (vec![("content-encoding", "gzip")], [gzip(PATIENT.as_bytes()), b"garbage".to_vec()].concat().into(), 400),
+        (vec![("content-encoding", "gzip")], gzip(PATIENT.as_bytes())[..30].to_vec().into(), 400),
+        (
+            vec![("content-encoding", "gzip")],
+            [gzip(&vec![b' '; 600 << 10]), gzip(&vec![b' '; 600 << 10])].concat().into(),
+            413,
+        ),
     ] {
         let (found, outcome) = client.post(&served, "/Patient", &headers, body).await;
         assert_eq!(found.as_u16(), status, "{headers:?}: {outcome}");
@@ -180,4 +194,89 @@ async fn ndjson_may_tell_of_a_patient_before_it_comes() {
     assert_eq!((&named("accepted")["valueUnsignedInt"], &named("refused")["valueUnsignedInt"]), (&json!(2), &json!(1)));
     let (rule, _, line, _) = first_issue(&named("outcome")["resource"]);
     assert_eq!((&*rule, line), ("structure.unknown-member", 3));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_rules_of_the_site_are_held() {
+    let house = House::new("[check]\nrules_dir = \"rules\"\n");
+    std::fs::create_dir(house.path("rules")).unwrap();
+    let rule = |id: &str, severity: &str, member: &str| {
+        let rule = json!({
+            "id": id, "description": format!("a Patient with {member}"), "resourceType": "Patient",
+            "severity": severity, "schema": {"required": [member]},
+        });
+        std::fs::write(house.path(&format!("rules/{id}.json")), rule.to_string()).unwrap();
+    };
+    rule("patient-gender", "error", "gender");
+    rule("patient-birth", "warning", "birthDate");
+    let served = house.serve();
+    let client = house.client(Some("tls/hospital"));
+    let (status, outcome) = client.post(&served, "/Patient", &[], PATIENT).await;
+    let (rule, expression, line, _) = first_issue(&outcome);
+    assert_eq!((status.as_u16(), &*expression, line), (422, "Patient", 1), "{outcome}");
+    assert!(outcome.to_string().contains("a Patient with gender"), "{outcome}");
+    let rules: Vec<&str> = outcome["issue"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| it["details"]["coding"][0]["code"].as_str().unwrap())
+        .collect();
+    assert!(rules.contains(&"site.patient-gender") && rules.contains(&"site.patient-birth"), "{rule}: {rules:?}");
+    let good = r#"{"resourceType":"Patient","gender":"other"}"#;
+    assert_eq!(
+        client.post(&served, "/Patient", &[], good).await.0,
+        StatusCode::CREATED,
+        "a warning holds nothing back"
+    );
+    let entry = |resource: &str| format!(r#"{{"resource":{resource},"request":{{"method":"POST","url":"Patient"}}}}"#);
+    let bundle = |kind: &str| {
+        format!(r#"{{"resourceType":"Bundle","type":"{kind}","entry":[{},{}]}}"#, entry(good), entry(PATIENT))
+    };
+    let (status, outcome) = client.post(&served, "", &[], bundle("transaction")).await;
+    assert_eq!((status.as_u16(), &*first_issue(&outcome).1), (422, "Bundle.entry[0].resource"), "{outcome}");
+    let (_, answer) = client.post(&served, "", &[], bundle("batch")).await;
+    let statuses = [0, 1].map(|at| answer["entry"][at]["response"]["status"].as_str().unwrap()[..3].to_owned());
+    assert_eq!(statuses, ["201", "422"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_a_representation_the_leaf_commits_to_what_a_read_gives() {
+    let house = House::new("[consent.implicit]\ndisclose = \"permit\"\n[log]\nbeat = \"20ms\"\n");
+    let served = house.serve();
+    let client = house.client(Some("tls/hospital"));
+    for (prefer, is_told, sent) in [
+        ("return=representation", true, r#"{ "resourceType": "Patient", "multipleBirthInteger": 2 }"#),
+        ("return=minimal", false, r#"{ "resourceType": "Patient", "multipleBirthInteger": 3 }"#),
+    ] {
+        let request = Request::post("https://localhost/fhir/Patient")
+            .header("content-type", "application/fhir+json")
+            .header("prefer", prefer)
+            .body(Bytes::from_static(sent.as_bytes()))
+            .unwrap();
+        let answer = client.answer(&served, request).await.unwrap();
+        assert_eq!((answer.status(), !answer.body().is_empty()), (StatusCode::CREATED, is_told));
+        let location = answer.headers()["location"].to_str().unwrap().to_owned();
+        let read = Request::get(location.rsplit_once("/_history").unwrap().0).body(Bytes::new()).unwrap();
+        let read = client.answer(&served, read).await.unwrap();
+        assert_eq!(read.status(), StatusCode::OK);
+        if is_told {
+            assert_eq!(read.body(), answer.body());
+        }
+        let file = house.path("read.json");
+        std::fs::write(&file, read.body()).unwrap();
+        let digest = lines(&sluice(&["digest", "--format", "json", &file], b"")).remove(0);
+        let path = format!("/receipts/{}", answer.headers()["x-sluice-receipt"].to_str().unwrap());
+        let mut record = Value::Null;
+        for _ in 0..2400 {
+            let receipt = client.fetch_from(&served.address("fhir"), &path).await.unwrap();
+            record = receipt["resources"][0]["record"].clone();
+            if record.is_object() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert!(record["digest"].is_string(), "{record}");
+        assert_ne!(record["digest"], digest["sha256"], "the evidence is what was sent, without id and meta");
+        assert_eq!(record.get("stored"), is_told.then_some(&digest["sha256"]), "{record}");
+    }
 }

@@ -28,6 +28,9 @@ base_url = {{ .Values.settings.tenant.baseUrl | quote }}
 fhir = "0.0.0.0:8443"
 admin = "0.0.0.0:9464"
 drain_timeout = "{{ .Values.drainSeconds }}s"
+{{- if .Values.operator.tokenSecret }}
+operator_token_sha256_file = "/etc/sluice/operator/token.sha256"
+{{- end }}
 
 [listen.tls]
 cert_file = "/etc/sluice/tls/tls.crt"
@@ -42,7 +45,7 @@ group_readable = true
 
 [store]
 dir = "/var/lib/sluice/store"
-keystore_dir = "/var/lib/sluice/keystore"
+keystore_dir = "/var/lib/sluice-keystore/keys"
 spool_dir = "/var/spool/sluice"
 
 {{- /* A table can stand only once in TOML: what is said of the ledger in `extra` replaces this. */}}

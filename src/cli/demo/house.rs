@@ -127,10 +127,12 @@ key_file = "tls/north.key"
 [[caller]]
 institution = "north.example"
 cert_subject_cn = "north"
+may = ["read", "write", "consent"]
 [[caller]]
 institution = "south.example"
 cert_subject_cn = "south"
-# and two that are told.
+may = ["read", "write", "consent"]
+# and two that are told, and may do no more than read.
 [[caller]]
 institution = "insurer.example"
 cert_subject_cn = "insurer"

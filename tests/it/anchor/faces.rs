@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use http::{Request, StatusCode, header, request};
 use http_body_util::BodyExt as _;
+use sluice::config::Right;
 use sluice::ingest::caller::{Callers, Peer};
 use sluice::ingest::unit::Caller;
 use sluice::record::leaf::{leaf_bytes, mac};
@@ -25,7 +26,13 @@ fn get(path: &str, institution: Option<&str>, accept: Option<&str>) -> request::
     }
     let mut parts = request.body(()).unwrap().into_parts().0;
     let caller = institution.map(|institution| {
-        Arc::new(Caller { institution: institution.into(), device: None, roles: Arc::new([]), purpose: None })
+        Arc::new(Caller {
+            institution: institution.into(),
+            device: None,
+            may: Arc::new([Right::Read]),
+            roles: Arc::new([]),
+            purpose: None,
+        })
     });
     parts.extensions.insert(Peer { by_certificate: caller });
     parts

@@ -6,7 +6,7 @@ use sluice::stage::OperationId;
 
 use super::fake::{Fake, Mode};
 use super::{admission, recorded, settings, staged_rows};
-use crate::house::{House, lines, sluice};
+use crate::house::{House, OPERATOR, lines, sluice};
 use crate::rig::Rig;
 
 async fn parked(mode: Mode) -> (Fake, Rig, OperationId) {
@@ -97,8 +97,13 @@ async fn the_command_decides() {
     let (status, _) = wire.post(&served, "", &[("idempotency-key", "a")], admission()).await;
     assert_eq!(status, 504);
     let admin = format!("http://{}", served.address("admin"));
+    let token = house.path("operator.token");
+    let run_with = |token: &str, args: &[&str]| {
+        let gateway = ["--format", "json", "--admin", &admin, "--token-file", token];
+        sluice(&[&["parked"], args, &gateway].concat(), b"")
+    };
     let run = |args: &[&str]| {
-        let output = sluice(&[&["parked"], args, &["--format", "json", "--admin", &admin]].concat(), b"");
+        let output = run_with(&token, args);
         (output.status.code(), lines(&output))
     };
     let begun = std::time::Instant::now();
@@ -122,16 +127,56 @@ async fn the_command_decides() {
     let (status, answer) = wire.post(&served, "", &[("idempotency-key", "a")], admission()).await;
     assert_eq!((status.as_u16(), fake.writes()), (200, 1));
     assert!(answer["entry"][0]["response"]["location"].as_str().unwrap().starts_with(&places[0]));
-    // A web page of somebody else can't decide.
-    let forged = plain_post(&served.address("admin"), &format!("/parked/{operation}/drop"));
+    // A web page of somebody else can't decide, and nobody can without the token.
+    let path = format!("/parked/{operation}/drop");
+    let forged = plain(&served.address("admin"), "POST", &path, OPERATOR);
     assert!(forged.starts_with("HTTP/1.1 415"), "{forged}");
+    let wrong = house.path("wrong.token");
+    std::fs::write(&wrong, "another token").unwrap();
+    let refused = run_with(&wrong, &["list"]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("401"));
 }
 
-fn plain_post(address: &str, path: &str) -> String {
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_sees_or_decides_what_is_parked_without_the_token() {
+    let house = House::new("");
+    let served = house.serve();
+    let address = served.address("admin");
+    let operation = "2f0c9a4e-6a53-4a4e-9a3e-5d8c2f6b1f10";
+    let mut asked = vec![("GET", "/parked".to_owned()), ("GET", "/events/parked".to_owned())];
+    asked
+        .extend(["look", "send", "drop", "found?at=Patient/1"].map(|it| ("POST", format!("/parked/{operation}/{it}"))));
+    asked.extend(["retry", "00/retry", "00/discard"].map(|it| ("POST", format!("/events/parked/{it}"))));
+    for (method, path) in &asked {
+        for token in ["", "another token"] {
+            let answer = plain(&address, method, path, token);
+            assert!(answer.starts_with("HTTP/1.1 401"), "{method} {path}: {answer}");
+            assert!(answer.to_lowercase().contains("www-authenticate: bearer"), "{answer}");
+        }
+        let answer = plain(&address, method, path, OPERATOR);
+        assert!(!answer.starts_with("HTTP/1.1 401"), "{method} {path}: {answer}");
+    }
+    drop(served);
+    // Where the settings name no token there is no operator, and the old token opens nothing.
+    let settings = house.path("sluice.toml");
+    let without = std::fs::read_to_string(&settings).unwrap().replace("operator_token_sha256_file", "# ");
+    std::fs::write(&settings, without).unwrap();
+    let served = house.serve();
+    for (method, path) in &asked {
+        let answer = plain(&served.address("admin"), method, path, OPERATOR);
+        assert!(answer.starts_with("HTTP/1.1 404") && answer.contains("http.operator"), "{method} {path}: {answer}");
+    }
+}
+
+/// A request as a web page can send it by itself, but for the token; without one if it is empty.
+fn plain(address: &str, method: &str, path: &str, token: &str) -> String {
     use std::io::{Read as _, Write as _};
     let mut stream = std::net::TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(std::time::Duration::from_mins(1))).unwrap();
+    let token = if token.is_empty() { String::new() } else { format!("authorization: Bearer {token}\r\n") };
     let head = format!(
-        "POST {path} HTTP/1.1\r\nhost: a\r\ncontent-type: text/plain\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+        "{method} {path} HTTP/1.1\r\nhost: a\r\ncontent-type: text/plain\r\n{token}content-length: 0\r\nconnection: close\r\n\r\n"
     );
     stream.write_all(head.as_bytes()).unwrap();
     let mut answer = String::new();
