@@ -1,20 +1,21 @@
 //! `sluice canonicalize` and `sluice digest`: the form that is hashed, and its hash.
 //!
-//! Takes JSON objects; gives the bytes of `sluice-canonical-1`, or their SHA-256. Never: gives a part of a document.
+//! Takes JSON objects, or resources in FHIR's XML; gives the bytes of `sluice-canonical-1`, or their SHA-256. Never: gives a part of a document.
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use sluice_fhir::canonical;
-use sluice_fhir::tree::{Limits, Tree};
+use sluice_fhir::tree::Tree;
 
+use super::document::Form;
 use super::{Exit, Failure, Format, aside, json_line, read};
 
 /// Writes a JSON object in canonical form: the exact bytes that are hashed, without a newline
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "A document that has no canonical form (a member twice, half a surrogate pair, not an object) is \
-    refused: exit code 1, nothing on stdout.\n\nExample:\n  sluice canonicalize patient.json | sha256sum"
+    refused: exit code 1, nothing on stdout. A file whose name ends in .xml is FHIR's XML.\n\nExample:\n  sluice canonicalize patient.json | sha256sum"
 )]
 pub struct CanonicalizeArgs {
     /// A JSON object; `-` for standard input
@@ -23,7 +24,8 @@ pub struct CanonicalizeArgs {
 
 /// Tells the SHA-256 of the canonical form of JSON objects
 #[derive(Debug, clap::Args)]
-#[command(after_help = "JSON, one line a file: {file, sha256}. What is refused has none, and the exit code is 1.\n\n\
+#[command(after_help = "JSON, one line a file: {file, sha256}. What is refused has none, and the exit code is 1. \
+    A file whose name ends in .xml is FHIR's XML, and has the digest of the same resource in JSON.\n\n\
     Example:\n  sluice digest patient.json bundle.json")]
 pub struct DigestArgs {
     /// JSON objects; `-` for standard input
@@ -71,7 +73,7 @@ pub fn digest(args: &DigestArgs, format: Format, mut input: impl Read, out: &mut
 
 /// The object in a file; none, and the reason on stderr, if it holds something else.
 fn object(file: &Path, input: &mut impl Read) -> Result<Option<Tree>, Failure> {
-    match Tree::parse(read(file, input)?, &Limits::default()) {
+    match Form::of(None, file).read(read(file, input)?) {
         Ok(tree) if tree.root().is_object() => return Ok(Some(tree)),
         Ok(_) => aside(&format_args!("{}: expected a JSON object", file.display())),
         Err(error) => aside(&format_args!("{}: {error}", file.display())),

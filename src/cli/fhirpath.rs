@@ -8,21 +8,24 @@ use std::path::PathBuf;
 use serde_json::json;
 use sluice_fhir::definitions::Definitions;
 use sluice_fhir::path::{Budget, Document, Environment, Expression, Mode, Offline, PathError, Value};
-use sluice_fhir::tree::{Limits, Tree};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::document::Form;
 use super::{Exit, Failure, Format, aside, read};
 
 /// Applies a FHIRPath expression to a resource
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "JSON, one line an item: {type, value}; dates without @, decimals as strings, by their text, computed \
-    quantities as {value, code or unit}, elements as they stand in the file. Elements that the definitions of FHIR R4 do \
+    quantities as {value, code or unit}, elements as they stand in the file, those of XML as JSON. Elements that the definitions of FHIR R4 do \
     not have are errors. Exit code 1 if the expression is in error.\n\nExample:\n  \
     sluice fhirpath \"name.where(use = 'official').given\" patient.json"
 )]
 pub struct Args {
+    /// The format of the file [default: xml if its name ends in .xml, else json]
+    #[arg(long, value_name = "FORMAT", value_enum)]
+    from: Option<Form>,
     /// The expression
     #[arg(value_name = "EXPR")]
     expression: String,
@@ -34,10 +37,10 @@ pub struct Args {
 /// Runs it.
 ///
 /// # Errors
-/// A file that can't be read, or that is not JSON. An expression that is in error is a finding.
+/// A file that can't be read, or that is not FHIR's JSON or XML. An expression that is in error is a finding.
 pub fn run(args: &Args, format: Format, mut input: impl Read, out: &mut dyn Write) -> Result<Exit, Failure> {
     let text = read(&args.file, &mut input)?;
-    let tree = Tree::parse(text, &Limits::default()).map_err(|error| Failure::file(&args.file, &error))?;
+    let tree = Form::of(args.from, &args.file).read(text).map_err(|error| Failure::file(&args.file, &error))?;
     let definitions = Definitions::r4();
     let now = OffsetDateTime::now_utc().format(&Rfc3339).ok();
     let host = Offline::new(&definitions);

@@ -8,6 +8,7 @@ mod client;
 pub mod config;
 pub mod consent;
 pub mod demo;
+mod document;
 pub mod events;
 pub mod fhirpath;
 pub mod ingest;

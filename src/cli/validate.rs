@@ -11,9 +11,10 @@ use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
-use sluice_fhir::outcome::{self, Issue, IssueType, Severity};
-use sluice_fhir::tree::{Limits, Node, SyntaxErrorKind, Tree};
+use sluice_fhir::outcome::{self, Issue, Severity};
+use sluice_fhir::tree::{Limits, Node};
 
+use super::document::Form;
 use super::{Exit, Failure, Format, aside, read, settings};
 use crate::check::Rules;
 use crate::config;
@@ -28,8 +29,9 @@ const BUFFER_BYTES: usize = 256 << 10;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "JSON, one line a file: {file, valid, outcome}; of standard input, one resource or Bundle a line: \
-    {line, valid, outcome}. The outcome is an OperationOutcome with place, path and rule id of each issue. \
-    Exit code 1 if anything is invalid.\n\nExamples:\n  sluice validate patient.json bundle.json\n  \
+    {line, valid, outcome}. Files whose names end in .xml are FHIR's XML. The outcome is an OperationOutcome with place, \
+    path and rule id of each issue. Exit code 1 if anything is invalid.\n\nExamples:\n  \
+    sluice validate patient.json bundle.xml\n  \
     sluice validate --package hl7.fhir.us.core-6.1.0.tgz patient.json\n  zcat patients.ndjson.gz | sluice validate -"
 )]
 pub struct Args {
@@ -42,6 +44,9 @@ pub struct Args {
     /// Canonical of a profile that every document is held against, beside those that it claims; may be repeated
     #[arg(long, value_name = "URL")]
     profile: Vec<String>,
+    /// The format, whatever the names of the files are; of standard input, `xml` is one document
+    #[arg(long, value_name = "FORMAT", value_enum)]
+    from: Option<Form>,
     /// Resources and Bundles; `-` or none for NDJSON on standard input
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
@@ -61,6 +66,8 @@ pub fn run(args: &Args, format: Format, input: impl Read, out: &mut dyn Write) -
     let mut printer = Printer { format, out, exit: Exit::Fine };
     let standard_input = Path::new("-");
     match &args.files[..] {
+        [] if args.from == Some(Form::Xml) => whole(&rules, input, &mut printer)?,
+        [only] if only == standard_input && args.from == Some(Form::Xml) => whole(&rules, input, &mut printer)?,
         [] => lines(&rules, cores, input, &mut printer)?,
         [only] if only == standard_input => lines(&rules, cores, input, &mut printer)?,
         files if files.iter().any(|file| file == standard_input) => {
@@ -68,8 +75,9 @@ pub fn run(args: &Args, format: Format, input: impl Read, out: &mut dyn Write) -
         }
         files => {
             for batch in files.chunks(cores * BATCH_PER_CORE) {
-                let found =
-                    in_order(batch, cores, |file| read(file, &mut io::empty()).map(|text| issues(&rules, text)));
+                let found = in_order(batch, cores, |file| {
+                    read(file, &mut io::empty()).map(|text| issues(&rules, text, Form::of(args.from, file)))
+                });
                 for (file, found) in batch.iter().zip(found) {
                     printer.file(file, found)?;
                 }
@@ -77,6 +85,13 @@ pub fn run(args: &Args, format: Format, input: impl Read, out: &mut dyn Write) -
         }
     }
     Ok(printer.exit)
+}
+
+/// One document of XML on standard input.
+fn whole(rules: &Rules, mut input: impl Read, printer: &mut Printer<'_>) -> Result<(), Failure> {
+    let standard_input = Path::new("-");
+    let text = read(standard_input, &mut input)?;
+    printer.file(standard_input, Ok(issues(rules, text, Form::Xml)))
 }
 
 /// NDJSON: what has come is answered before more is waited for.
@@ -97,7 +112,7 @@ fn lines(rules: &Rules, cores: usize, input: impl Read, printer: &mut Printer<'_
         if batch.is_empty() {
             return Ok(());
         }
-        let found = in_order(&batch, cores, |(_, line)| issues(rules, line.clone()));
+        let found = in_order(&batch, cores, |(_, line)| issues(rules, line.clone(), Form::Json));
         for ((number, _), issues) in batch.iter().zip(found) {
             printer.line(*number, issues)?;
         }
@@ -127,25 +142,11 @@ fn line(input: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
-/// Every issue of a document. One that is no JSON, or no resource, has one that says so.
-fn issues(rules: &Rules, text: Bytes) -> Vec<Issue> {
-    let tree = match Tree::parse(text, &Limits::default()) {
+/// Every issue of a document. One that can't be read, or is no resource, has one that says so.
+fn issues(rules: &Rules, text: Bytes, from: Form) -> Vec<Issue> {
+    let tree = match from.read(text) {
         Ok(tree) => tree,
-        Err(error) => {
-            let too_much = matches!(
-                error.kind,
-                SyntaxErrorKind::TooLong | SyntaxErrorKind::TooDeep | SyntaxErrorKind::TooManyNodes
-            );
-            return vec![Issue {
-                severity: Severity::Fatal,
-                code: if too_much { IssueType::TooLong } else { IssueType::Structure },
-                rule: if too_much { "limits.document" } else { "json" }.into(),
-                expression: Some(error.path.clone()).filter(|path| !path.is_empty()),
-                position: Some(error.position),
-                text: error.kind.text().to_owned(),
-                about: None,
-            }];
-        }
+        Err(error) => return vec![error.into_issue()],
     };
     let types = types(tree.root());
     rules.issues_in(tree.root(), Some(&|reference: &str| types.get(reference).map(String::as_str)))
@@ -257,7 +258,7 @@ mod tests {
 
     fn run_lines(text: &str) -> (Exit, Vec<serde_json::Value>) {
         let mut out = Vec::new();
-        let args = Args { config: None, package: Vec::new(), profile: Vec::new(), files: vec!["-".into()] };
+        let args = Args { config: None, package: Vec::new(), profile: Vec::new(), from: None, files: vec!["-".into()] };
         let exit = run(&args, Format::Json, text.as_bytes(), &mut out).unwrap();
         let text = String::from_utf8(out).unwrap();
         (exit, text.lines().map(|line| serde_json::from_str(line).unwrap()).collect())

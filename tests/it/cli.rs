@@ -116,6 +116,44 @@ fn fhirpath_gives_items_one_a_line() {
     assert_eq!(sluice(&["fhirpath", "name", "no-such-file"], b"").status.code(), Some(2));
 }
 
+/// By the name of the file, or as told: the same answers as for JSON, at the lines and columns of the XML.
+#[test]
+fn xml_is_read_like_json() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let document = "<Patient xmlns=\"http://hl7.org/fhir\">\n<name><given value=\"A\"/></name>\n\
+        <multipleBirthInteger value=\"2\"/>\n</Patient>";
+    let same = r#"{"multipleBirthInteger":2,"resourceType":"Patient","name":[{"given":["A"]}]}"#;
+    let (xml, json, other) = (path("a.XML"), path("a.json"), path("a.txt"));
+    std::fs::write(&xml, document).unwrap();
+    std::fs::write(&json, same).unwrap();
+    std::fs::write(&other, document).unwrap();
+
+    let item = serde_json::json!({ "type": "string", "value": "A" });
+    for args in [&["name.given", &xml][..], &["name.given", "--from", "xml", &other], &["name.given", &json]] {
+        let output = sluice(&[&["fhirpath", "--format", "json"], args].concat(), b"");
+        assert_eq!((output.status.code(), lines(&output)), (Some(0), vec![item.clone()]), "{args:?}");
+    }
+    assert_eq!(sluice(&["fhirpath", "name", &other], b"").status.code(), Some(2));
+
+    let digests = lines(&sluice(&["digest", "--format", "json", &xml, &json], b""));
+    assert_eq!(digests[0]["sha256"], digests[1]["sha256"]);
+
+    assert_eq!(sluice(&["validate", &xml, &json], b"").status.code(), Some(0));
+    let wrong = document.replace("value=\"2\"", "value=\"two\"");
+    for (args, input) in [(&["--from", "xml"][..], &*wrong), (&["--from", "xml", "-"], &*wrong)] {
+        let output = sluice(&[&["validate", "--format", "json"], args].concat(), input.as_bytes());
+        let told = lines(&output);
+        assert_eq!((output.status.code(), told.len()), (Some(1), 1));
+        let issue = ("type.json".to_owned(), "Patient.multipleBirthInteger".to_owned(), 3, 1);
+        assert_eq!(first_issue(&told[0]["outcome"]), issue);
+    }
+    std::fs::write(&xml, "<!DOCTYPE Patient>\n<Patient xmlns=\"http://hl7.org/fhir\"/>").unwrap();
+    let output = sluice(&["validate", "--format", "json", &xml], b"");
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(first_issue(&lines(&output)[0]["outcome"]), ("xml".to_owned(), "$this".to_owned(), 1, 1));
+}
+
 #[test]
 fn validate_finds_and_goes_on() {
     let folder = tempfile::tempdir().unwrap();
