@@ -12,7 +12,7 @@ use sluice_fhir::xml::{self, XmlError};
 
 /// A format of FHIR.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Form {
+pub(super) enum Form {
     /// FHIR's JSON
     Json,
     /// FHIR's XML

@@ -48,15 +48,45 @@ pub(super) fn read(
     requests: Requests,
     limits: &tree::Limits,
 ) -> Result<Entry> {
-    let path = || format!("Bundle.entry[{index}]");
     let bounds = tree::Limits {
         bytes_max: usize::MAX,
         depth_max: limits.depth_max.saturating_add(1),
         nodes_max: limits.nodes_max.saturating_add(NODES_BESIDE),
     };
     // Read once: the resource is a part of what is read here.
-    let element = Place { start: at, index: Some(index), prefix: path() };
+    let element = Place { start: at, index: Some(index), prefix: path(index) };
     let element_tree = Tree::parse(text.clone(), &bounds).map_err(|error| syntax(&error, &element))?;
+    let place = |resource: Node<'_>| Place::entry(index, element.position(resource.position()));
+    entry(&element_tree, index, &element, place, requests, limits)
+}
+
+/// Takes the element `index` of a Bundle that was read whole, and whose nodes know where they stand in the body.
+///
+/// # Errors
+/// As [`read`].
+pub(super) fn part(node: Node<'_>, index: usize, requests: Requests, limits: &tree::Limits) -> Result<Entry> {
+    let element = Place { prefix: path(index), index: Some(index), ..Place::body() };
+    let bounds = tree::Limits::default();
+    let element_tree = node.tree().part(node.id(), &bounds).map_err(|error| syntax(&error, &element))?;
+    let place = |_: Node<'_>| Place::entry(index, element.start);
+    entry(&element_tree, index, &element, place, requests, limits)
+}
+
+fn path(index: usize) -> String {
+    format!("Bundle.entry[{index}]")
+}
+
+/// Reads the element that is a tree of its own. `place` says from where the positions of its resource count.
+fn entry(
+    element_tree: &Tree,
+    index: usize,
+    element: &Place,
+    place: impl Fn(Node<'_>) -> Place,
+    requests: Requests,
+    limits: &tree::Limits,
+) -> Result<Entry> {
+    let path = || path(index);
+    let at = element.position(element_tree.root().position());
     let no = |node: Node<'_>| {
         let text = "an entry as FHIR R4 defines Bundle.entry";
         Err(malformed("bundle.entry", text, path(), element.position(node.position())))
@@ -78,7 +108,7 @@ pub(super) fn read(
     let Some(resource) = resource.filter(|it| it.kind() != Kind::Null) else {
         return Err(malformed("bundle.entry.resource", "an entry with a resource", path(), at));
     };
-    let place = Place::entry(index, element.position(resource.position()));
+    let place = place(resource);
     let tree = element_tree.part(resource.id(), limits).map_err(|error| syntax(&error, &place))?;
     let resource_type = resource_type(&tree, &place)?;
     let interaction = match (requests, &request) {
@@ -101,7 +131,7 @@ pub(super) fn parse(text: Bytes, place: &Place, limits: &tree::Limits) -> Result
     Ok((tree, resource_type))
 }
 
-fn resource_type(tree: &Tree, place: &Place) -> Result<Arc<str>> {
+pub(super) fn resource_type(tree: &Tree, place: &Place) -> Result<Arc<str>> {
     let Some(resource_type) = tree.resource_type() else {
         let text = "a FHIR resource: a JSON object with a resourceType";
         let path = if place.prefix.is_empty() { "Resource".to_owned() } else { place.prefix.clone() };

@@ -17,3 +17,4 @@ mod stall;
 pub mod unit;
 pub mod units;
 pub mod window;
+mod xml;

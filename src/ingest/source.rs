@@ -6,6 +6,7 @@
 use std::io::Read as _;
 
 use bytes::Bytes;
+use sluice_fhir::tree::Tree;
 
 use super::limits::{too_large, unreadable};
 use crate::error::{Error, Result};
@@ -20,6 +21,8 @@ pub(super) enum Source {
     Memory(Bytes),
     /// In an encrypted file.
     Spooled(Spool),
+    /// Read whole already: its nodes know where they stand in the body.
+    Tree(Box<Tree>),
 }
 
 impl Source {
@@ -34,6 +37,7 @@ impl Source {
         match self {
             Self::Memory(bytes) => bytes.len() as u64,
             Self::Spooled(spool) => spool.len(),
+            Self::Tree(tree) => tree.bytes().len() as u64,
         }
     }
 
@@ -49,6 +53,7 @@ impl Source {
         match self {
             Self::Memory(bytes) => Ok(bytes.clone()),
             Self::Spooled(spool) => spool.range(0..spool.len()).map_err(|error| unreadable(&error)),
+            Self::Tree(tree) => Ok(tree.bytes().clone()),
         }
     }
 
@@ -57,6 +62,7 @@ impl Source {
         match self {
             Self::Memory(bytes) => Chunks::Memory(Some(bytes.clone())),
             Self::Spooled(spool) => Chunks::Spooled(spool.reader()),
+            Self::Tree(tree) => Chunks::Memory(Some(tree.bytes().clone())),
         }
     }
 }

@@ -31,20 +31,39 @@ pub enum Units {
     Many(Box<Stream>),
 }
 
+/// The format of a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// FHIR's JSON.
+    Json,
+    /// FHIR's XML.
+    Xml,
+}
+
 /// Reads a resource that was sent alone to `[base]/[type]` or `[base]/[type]/[id]`.
 ///
 /// # Errors
 /// 400 for what is not one resource of this type; 403 for what the caller may not send; 413 beyond the limits.
 pub fn resource(
     spool: Spool,
+    format: Format,
     resource_type: &str,
     interaction: Interaction,
     context: Context,
     limits: &Limits,
 ) -> Result<Received> {
-    let text = Source::new(spool)?.whole(limits.resource_bytes_max)?;
     let place = Place::body();
-    let (tree, found) = entry::parse(text, &place, &limits.tree())?;
+    let (tree, found) = match format {
+        Format::Json => {
+            let text = Source::new(spool)?.whole(limits.resource_bytes_max)?;
+            entry::parse(text, &place, &limits.tree())?
+        }
+        Format::Xml => {
+            let tree = super::xml::read(spool, limits.resource_bytes_max, &limits.tree())?;
+            let found = entry::resource_type(&tree, &place)?;
+            (tree, found)
+        }
+    };
     if &*found != resource_type {
         let text = "a resource of the type in the URL";
         return Err(malformed("http.type", text, "Resource.resourceType".to_owned(), place.start));
@@ -70,7 +89,10 @@ fn is_sealed_bundle(tree: &Tree) -> bool {
 /// # Errors
 /// 400 for what is not such a Bundle, at its first fault; 403 for a unit that the caller may not send; 413 beyond the
 /// limits.
-pub fn bundle(spool: Spool, context: Context, limits: Limits) -> Result<Units> {
+pub fn bundle(spool: Spool, format: Format, context: Context, limits: Limits) -> Result<Units> {
+    if format == Format::Xml {
+        return whole_bundle(spool, context, limits);
+    }
     let source = Source::new(spool)?;
     let mut scan = Scan::default();
     let mut splitter = Splitter::new(limits.split());
@@ -83,6 +105,32 @@ pub fn bundle(spool: Spool, context: Context, limits: Limits) -> Result<Units> {
     }
     splitter.finish().map_err(|error| unsplit(&error))?;
     scan.units(source, context, limits)
+}
+
+/// Reads a Bundle in XML, which is held whole whatever its type.
+fn whole_bundle(spool: Spool, context: Context, limits: Limits) -> Result<Units> {
+    let bounds = tree::Limits { depth_max: limits.depth_max.saturating_add(3), ..limits.tree() };
+    let tree = super::xml::read(spool, limits.transaction_bytes_max, &bounds)?;
+    let mut scan = Scan::default();
+    for member in tree.root().members() {
+        let name = member.name().unwrap_or_default();
+        if name == "entry" {
+            scan.entries = member.items().count();
+            if scan.entries > limits.entries_max {
+                let text = format!("a Bundle of at most {} entries", limits.entries_max);
+                return Err(entry::refusal(
+                    Refusal::TooLarge,
+                    "limits.entries",
+                    text,
+                    "Bundle".to_owned(),
+                    member.position(),
+                ));
+            }
+        } else {
+            scan.value(name, member, member.position())?;
+        }
+    }
+    scan.units(Source::Tree(Box::new(tree)), context, limits)
 }
 
 /// What the first pass over a Bundle has found.
@@ -124,15 +172,18 @@ impl Scan {
     fn member(&mut self, name: &str, text: &Bytes, at: Position, limits: &Limits) -> Result<()> {
         let place = Place { start: at, index: None, prefix: format!("Bundle.{name}") };
         let tree = Tree::parse(text.clone(), &limits.tree()).map_err(|error| entry::syntax(&error, &place))?;
-        let value = tree.root();
+        self.value(name, tree.root(), at)
+    }
+
+    fn value(&mut self, name: &str, value: Node<'_>, at: Position) -> Result<()> {
         match name {
             "resourceType" => self.is_bundle = value.as_str().as_deref() == Some("Bundle"),
             "type" => self.kind = value.as_str().map(std::borrow::Cow::into_owned),
             "implicitRules" | "_implicitRules" => {
                 let text = "no implicitRules, since rules that are not known can't be kept";
-                return Err(malformed("bundle.implicit-rules", text, place.prefix, at));
+                return Err(malformed("bundle.implicit-rules", text, format!("Bundle.{name}"), at));
             }
-            "meta" => self.labels = labels(value, &place)?,
+            "meta" => self.labels = labels(value, &Place { start: at, index: None, prefix: format!("Bundle.{name}") })?,
             "id" | "language" | "identifier" | "timestamp" | "total" | "link" | "signature" | "_id" | "_language"
             | "_timestamp" | "_total" | "_type" => {}
             _ => {
@@ -162,10 +213,15 @@ impl Scan {
                 Stream::new(source, context, limits, Form::Bundle(Requests::Absent)).map(Box::new).map(Units::Many)
             }
             Some("document" | "message") => {
-                let text = source.whole(limits.transaction_bytes_max)?;
                 let place = Place::body();
-                let bounds = tree::Limits { bytes_max: limits.transaction_bytes_max, ..limits.tree() };
-                let (tree, resource_type) = entry::parse(text, &place, &bounds)?;
+                let (tree, resource_type) = if let Source::Tree(tree) = source {
+                    let resource_type = entry::resource_type(&tree, &place)?;
+                    (*tree, resource_type)
+                } else {
+                    let text = source.whole(limits.transaction_bytes_max)?;
+                    let bounds = tree::Limits { bytes_max: limits.transaction_bytes_max, ..limits.tree() };
+                    entry::parse(text, &place, &bounds)?
+                };
                 let interaction = Interaction::Keep;
                 let entry = Entry { tree, resource_type, interaction, full_url: None, place };
                 Received::new(context, Shape::Sealed, vec![entry]).map(Box::new).map(Units::One)
@@ -184,6 +240,12 @@ impl Scan {
         if source.len() > limits.transaction_bytes_max as u64 {
             return Err(too_large(limits.transaction_bytes_max));
         }
+        let bounds = limits.tree();
+        if let Source::Tree(tree) = source {
+            let entries: Result<Vec<_>> =
+                parts(tree).map(|(index, node)| entry::part(node, index, Requests::Required, &bounds)).collect();
+            return Received::new(context, Shape::Transaction, entries?).map(Box::new).map(Units::One);
+        }
         let mut texts = self.texts;
         if self.dropped {
             // `type` came after `entry`: once more, now that it is known.
@@ -193,7 +255,6 @@ impl Scan {
                 Ok(())
             })?;
         }
-        let bounds = limits.tree();
         let mut entries = Vec::with_capacity(texts.len());
         for (index, (text, at)) in texts.into_iter().enumerate() {
             entries.push(entry::read(&text, index, at, Requests::Required, &bounds)?);
@@ -347,11 +408,14 @@ fn each(
     mut take: impl FnMut(usize, Entry) -> Result<()>,
 ) -> Result<()> {
     let bounds = limits.tree();
-    match form {
-        Form::Bundle(requests) => pieces(source, limits, |text, index, at| {
+    match (form, source) {
+        (Form::Bundle(requests), Source::Tree(tree)) => parts(tree).try_for_each(|(index, node)| {
+            if wanted(index) { take(index, entry::part(node, index, requests, &bounds)?) } else { Ok(()) }
+        }),
+        (Form::Bundle(requests), _) => pieces(source, limits, |text, index, at| {
             if wanted(index) { take(index, entry::read(&text, index, at, requests, &bounds)?) } else { Ok(()) }
         }),
-        Form::Lines => super::lines::each(source, limits, |index, text| {
+        (Form::Lines, _) => super::lines::each(source, limits, |index, text| {
             if !wanted(index) {
                 return Ok(());
             }
@@ -360,6 +424,11 @@ fn each(
             take(index, Entry { tree, resource_type, interaction: Interaction::Keep, full_url: None, place })
         }),
     }
+}
+
+/// The elements of `entry` of a Bundle that was read whole.
+fn parts(bundle: &Tree) -> impl Iterator<Item = (usize, Node<'_>)> {
+    bundle.root().member("entry").into_iter().flat_map(Node::items).enumerate()
 }
 
 /// Hands each element of `entry` on with its number and place.

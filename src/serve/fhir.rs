@@ -22,7 +22,7 @@ use crate::ingest::body;
 use crate::ingest::caller::{Callers, Peer};
 use crate::ingest::entry::etag;
 use crate::ingest::unit::{Caller, Context, Interaction, Prefer, Received};
-use crate::ingest::units::{self, Units};
+use crate::ingest::units::{self, Format, Units};
 use crate::ingest::window::{Entered, Window};
 use crate::store::spool::{Spool, Spools};
 
@@ -64,7 +64,10 @@ enum Ask {
 impl Face {
     /// Answers a request.
     pub async fn answer(&self, request: Request<Incoming>) -> Reply {
-        self.try_answer(request).await.unwrap_or_else(|error| failure(&error))
+        // A HEAD has no body; what is told of it is told of the JSON.
+        let in_xml = request.method() != Method::HEAD && wants_xml(request.headers());
+        let reply = self.try_answer(request).await.unwrap_or_else(|error| failure(&error));
+        if in_xml { respond::in_xml(reply).await } else { reply }
     }
 
     async fn try_answer(&self, request: Request<Incoming>) -> Result<Reply> {
@@ -93,7 +96,7 @@ impl Face {
         }
         let prefer = prefer(&parts.headers);
         let lines = matches!(ask, Ask::Lines);
-        media_type(&parts.headers, lines)?;
+        let format = media_type(&parts.headers, lines)?;
         let idempotency_key = idempotency_key(&parts.headers)?;
         let if_none_exist = text(&parts.headers, "if-none-exist")?;
         let if_match = if_match(&parts.headers)?;
@@ -111,15 +114,19 @@ impl Face {
         let entered = self.enter(&spool, lines).await?;
         let limits = self.units;
         let read = move || match ask {
-            Ask::Bundle => units::bundle(spool, context, limits),
+            Ask::Bundle => units::bundle(spool, format, context, limits),
             Ask::Lines => units::lines(spool, context, limits).map(Box::new).map(Units::Many),
             Ask::Create(resource_type) => {
                 let interaction = Interaction::Create { if_none_exist };
-                units::resource(spool, &resource_type, interaction, context, &limits).map(Box::new).map(Units::One)
+                units::resource(spool, format, &resource_type, interaction, context, &limits)
+                    .map(Box::new)
+                    .map(Units::One)
             }
             Ask::Update(resource_type, id) => {
                 let interaction = Interaction::Update { id, if_match };
-                units::resource(spool, &resource_type, interaction, context, &limits).map(Box::new).map(Units::One)
+                units::resource(spool, format, &resource_type, interaction, context, &limits)
+                    .map(Box::new)
+                    .map(Units::One)
             }
             Ask::Metadata | Ask::Read(..) | Ask::History(..) => Err(Error::defect("a question has no units")),
         };
@@ -151,8 +158,9 @@ impl Face {
                 Ok(answered(&answer, &self.base, prefer))
             }
             Units::Many(stream) => {
-                // It is known to be well formed; from here on each of its entries asks for its own room.
-                drop(entered);
+                // It is known to be well formed; from here on each of its entries asks for its own room. What is XML is
+                // held whole until its last entry is answered.
+                let _held = (format == Format::Xml).then_some(entered);
                 let summary = lines.then_some(&*sender);
                 stream::answer(Arc::clone(&self.gateway), stream, &self.spools, &self.entries, summary).await
             }
@@ -279,14 +287,14 @@ fn ask(method: &Method, path: &str) -> Result<Ask> {
 }
 
 /// FHIR R4 http.html#mime-type.
-fn media_type(headers: &HeaderMap, lines: bool) -> Result<()> {
+fn media_type(headers: &HeaderMap, lines: bool) -> Result<Format> {
     let declared = headers.get(header::CONTENT_TYPE).and_then(|it| it.to_str().ok()).unwrap_or("");
     let mut parts = declared.split(';').map(str::trim);
     let essence = parts.next().unwrap_or("").to_ascii_lowercase();
     let taken: &[&str] = if lines {
         &["application/fhir+ndjson", "application/x-ndjson", "application/ndjson"]
     } else {
-        &["application/fhir+json", "application/json"]
+        &["application/fhir+json", "application/json", "application/fhir+xml", "application/xml", "text/xml"]
     };
     let utf8 = parts.all(|it| {
         it.split_once('=').is_none_or(|(name, value)| {
@@ -294,24 +302,37 @@ fn media_type(headers: &HeaderMap, lines: bool) -> Result<()> {
         })
     });
     if taken.contains(&&*essence) && utf8 {
-        return Ok(());
+        return Ok(if essence.ends_with("xml") { Format::Xml } else { Format::Json });
     }
     let text = format!("Content-Type {} in UTF-8", taken.join(" or "));
     Err(Error::refusal(Refusal::UnsupportedMedia, "http.content-type", text))
 }
 
-/// Only JSON is written; a client that takes nothing else is told so.
+/// JSON and XML are written; a client that takes nothing else is told so.
 fn acceptable(headers: &HeaderMap) -> Result<()> {
-    let takes = |range: &str| {
-        let essence = range.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
-        matches!(&*essence, "*/*" | "application/*" | "application/json" | "application/fhir+json" | "json" | "")
-            || essence.ends_with("ndjson")
-    };
-    let mut ranges = headers.get_all(header::ACCEPT).iter().filter_map(|it| it.to_str().ok()).peekable();
-    if ranges.peek().is_none() || ranges.flat_map(|it| it.split(',')).any(takes) {
+    if headers.get_all(header::ACCEPT).iter().all(|it| it.to_str().is_err()) || taken(headers).next().is_some() {
         return Ok(());
     }
-    Err(Error::refusal(Refusal::NotAcceptable, "http.accept", "Accept with application/fhir+json"))
+    let text = "Accept with application/fhir+json or application/fhir+xml";
+    Err(Error::refusal(Refusal::NotAcceptable, "http.accept", text))
+}
+
+/// Whether XML is what a client names before anything else that is written.
+fn wants_xml(headers: &HeaderMap) -> bool {
+    taken(headers).next() == Some(Format::Xml)
+}
+
+/// The formats that a client takes and that are written, in its order.
+fn taken(headers: &HeaderMap) -> impl Iterator<Item = Format> {
+    let ranges = headers.get_all(header::ACCEPT).iter().filter_map(|it| it.to_str().ok()).flat_map(|it| it.split(','));
+    ranges.filter_map(|range| {
+        let essence = range.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+        match &*essence {
+            "application/fhir+xml" | "application/xml" | "text/xml" | "xml" => Some(Format::Xml),
+            "*/*" | "application/*" | "application/json" | "application/fhir+json" | "json" | "" => Some(Format::Json),
+            _ => essence.ends_with("ndjson").then_some(Format::Json),
+        }
+    })
 }
 
 /// RFC 7240.

@@ -45,7 +45,7 @@ pub fn metadata(tenant: &Tenant) -> Result<Bytes> {
         software: "Sluice",
         version: env!("CARGO_PKG_VERSION"),
         date: &date,
-        formats: &["application/fhir+json"],
+        formats: &["application/fhir+json", "application/fhir+xml"],
         resource_types: &resource_types,
         interactions: &INTERACTIONS,
         system_interactions: &SYSTEM_INTERACTIONS,

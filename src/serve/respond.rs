@@ -1,14 +1,17 @@
 //! Answers as HTTP.
 //!
-//! Takes: answers and errors. Gives: responses in FHIR JSON. Never: puts the operator's text of an error into one.
+//! Takes: answers and errors. Gives: responses in FHIR JSON, or the same in FHIR's XML. Never: puts the operator's text of an error into one.
 
 use std::convert::Infallible;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
-use http_body_util::Full;
+use http_body::Body as _;
 use http_body_util::combinators::UnsyncBoxBody;
-use sluice_fhir::outcome;
+use http_body_util::{BodyExt as _, Full};
+use sluice_fhir::definitions::Definitions;
+use sluice_fhir::tree::{self, Tree};
+use sluice_fhir::{outcome, xml};
 
 use crate::disclose::Shown;
 use crate::error::Error;
@@ -20,6 +23,12 @@ pub type Reply = Response<UnsyncBoxBody<Bytes, Infallible>>;
 
 /// The media type of FHIR in JSON.
 pub const FHIR_JSON: HeaderValue = HeaderValue::from_static("application/fhir+json; charset=utf-8");
+
+/// The media type of FHIR in XML.
+const FHIR_XML: HeaderValue = HeaderValue::from_static("application/fhir+xml; charset=utf-8");
+
+/// Bytes of an answer that is written as XML, at most.
+const XML_BYTES_MAX: u64 = 64 << 20;
 
 /// The header that names the operation's receipt.
 pub const RECEIPT: HeaderName = HeaderName::from_static("x-sluice-receipt");
@@ -57,6 +66,33 @@ pub fn failure(error: &Error) -> Reply {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
+}
+
+/// The same answer in FHIR's XML. One that is not held whole, or that XML can't carry, stays as it is: RFC 9110 §12.5.1
+/// leaves it to the server to pass over `Accept`, and by now what was asked for is done.
+pub async fn in_xml(response: Reply) -> Reply {
+    let is_json = response.headers().get(header::CONTENT_TYPE) == Some(&FHIR_JSON);
+    let bytes = response.body().size_hint().exact().unwrap_or(u64::MAX);
+    if !is_json || bytes == 0 || bytes > XML_BYTES_MAX {
+        return response;
+    }
+    let (mut parts, body) = response.into_parts();
+    let Ok(body) = body.collect().await;
+    let json = body.to_bytes();
+    let text = json.clone();
+    // A long one takes a while, in which this thread's other requests would stand still.
+    let writing = tokio::task::spawn_blocking(move || {
+        let tree = Tree::parse(text, &tree::Limits::default()).ok()?;
+        xml::write(tree.root(), &Definitions::r4()).ok()
+    });
+    let body = match writing.await {
+        Ok(Some(written)) => {
+            parts.headers.insert(header::CONTENT_TYPE, FHIR_XML);
+            Bytes::from(written)
+        }
+        Ok(None) | Err(_) => json,
+    };
+    Response::from_parts(parts, whole(body))
 }
 
 /// The answer to a unit: `transaction-response` for a transaction, else as FHIR R4 http.html#create and #update say.

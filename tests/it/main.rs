@@ -34,3 +34,4 @@ mod synthea;
 mod tail;
 mod upstream;
 mod verify;
+mod xml;

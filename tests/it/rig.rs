@@ -211,7 +211,7 @@ pub(crate) fn units(spools: &Spools, context: Context, body: &str) -> Result<Uni
         entries_max: 100_000,
         depth_max: 32,
     };
-    units::bundle(spool.finish().unwrap(), context, limits)
+    units::bundle(spool.finish().unwrap(), units::Format::Json, context, limits)
 }
 
 /// What comes with a request of the hospital.

@@ -71,6 +71,9 @@ impl<'x> Elements<'x> {
     }
 }
 
+/// Elements that a document may have beyond what its length is good for.
+const EMPTY_MAX: usize = 10_000;
+
 /// Reads a document.
 pub(super) fn elements<'x>(
     document: &'x [u8],
@@ -91,7 +94,9 @@ pub(super) fn elements<'x>(
         definitions,
         // XML nests in other steps than JSON, and never in twice as many; the JSON is held against the limit itself.
         depth_max: limits.depth_max.saturating_mul(2).min(DEPTH_MAX),
-        elements_max: limits.nodes_max.min(u32::MAX as usize),
+        // Elements that say something take 14 bytes, those that hold one 7 more. A document of empty ones would take many times
+        // its length of memory, and be refused in the end.
+        elements_max: limits.nodes_max.min(document.len() / 8 + EMPTY_MAX),
         elements: Elements::default(),
         open: Vec::new(),
         scope: Scope::default(),
