@@ -30,7 +30,7 @@ async fn what_an_upstream_says_comes_to_the_sender_alone() {
     for resolve in ["client-ids", "tag-probe"] {
         let fake = Fake::start().await;
         let house = House::new(&format!(
-            "{SETTINGS}[upstream]\nurl = \"http://{}/fhir\"\nresolve = \"{resolve}\"\ntimeout = \"1s\"\n\
+            "{SETTINGS}[upstream]\nurl = \"http://{}/fhir\"\nresolve = \"{resolve}\"\ntimeout = \"5s\"\n\
              retries_max = 0\n",
             fake.address
         ));

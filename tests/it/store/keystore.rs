@@ -79,7 +79,7 @@ fn keys_last_and_destroyed_ones_do_not() {
         round += 1;
         let mut child = child::start("store::keystore::child", dir.path());
         let mut lines = BufReader::new(child.stdout.take().unwrap());
-        let wait = Duration::from_micros(RandomState::new().hash_one(round) % 100_000);
+        let wait = Duration::from_micros(RandomState::new().hash_one(round) % (100_000 + 2_000 * u64::from(round)));
         let killer = std::thread::spawn(move || {
             std::thread::park_timeout(wait);
             child.kill().unwrap();

@@ -71,7 +71,7 @@ fn what_was_acknowledged_survives() {
         let mut child = child::start("store::kill::child", dir.path());
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         // Some rounds are killed while they recover, most of them while they write.
-        let wait = Duration::from_micros(RandomState::new().hash_one(round) % 120_000);
+        let wait = Duration::from_micros(RandomState::new().hash_one(round) % (120_000 + 2_000 * u64::from(round)));
         let killer = std::thread::spawn(move || {
             std::thread::park_timeout(wait);
             child.kill().unwrap();
