@@ -150,7 +150,7 @@ impl Resolver<'_> {
 
     async fn resource(&self, at: usize, root: Node<'_>, scope: &Scope<'_>, known: &mut Known) -> Result<Subjects> {
         let (references, whole) = match compartment::patient(root) {
-            Membership::NeverAboutPatient => return Ok(Subjects::Nobody),
+            Membership::NeverAboutPatient => (Vec::new(), true),
             Membership::Patients(references) => (references, true),
             // It is never disclosed; who can be made out is asked all the same, and it is kept under their keys.
             Membership::ShouldButDoesNot => (compartment::candidates(root), false),
@@ -162,6 +162,12 @@ impl Resolver<'_> {
                 Meant::Another => {}
                 Meant::Unknown if whole => return Ok(Subjects::Unattributed),
                 Meant::Unknown => {}
+            }
+        }
+        // What is contained may be about somebody else. Whom it does not name well enough keeps it from being disclosed.
+        for reference in root.find(&["contained"]).flat_map(compartment::candidates) {
+            if let Meant::Patients(pseudonyms) = self.reference(at, root.tree().node(reference), scope, known).await? {
+                found.extend(pseudonyms);
             }
         }
         found.sort_unstable();
@@ -231,7 +237,7 @@ impl Resolver<'_> {
         }
         let Some((Some(root), resource)) = scope.entries.get(entry) else { return Ok(Vec::new()) };
         let named = self.pseudonyms.patient(*root);
-        let mut subjects = match resource.map(|resource| resource.interaction()) {
+        let mut subjects = match resource.map(Resource::interaction) {
             Some(Interaction::Update { id, .. }) => self.standing(id, *root, named).await?,
             Some(Interaction::Keep) => match root.member("id").and_then(Node::as_str).filter(|id| is_id(id)) {
                 Some(id) => self.standing(&id, *root, named).await?,

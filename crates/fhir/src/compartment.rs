@@ -58,7 +58,7 @@ pub fn candidates(resource: Node<'_>) -> Vec<NodeId> {
     let Some(row) = resource.resource_type().and_then(row) else { return Vec::new() };
     let named = row.paths.iter().flat_map(|path| resource.find(path.members));
     let mut found: Vec<NodeId> =
-        named.filter(|found| !matches!(points_at(resource, *found), PointsAt::Other)).map(|found| found.id()).collect();
+        named.filter(|found| !matches!(points_at(resource, *found), PointsAt::Other)).map(Node::id).collect();
     found.sort_unstable();
     found
 }

@@ -184,6 +184,25 @@ async fn a_performer_of_the_same_bundle_does_not_hide_the_patient() {
     assert!(about.unattributed && about.subjects.is_empty());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_contained_may_be_about_another_patient() {
+    let rig = rig().await;
+    post(&rig, &[patient("p"), patient("q")]).await.unwrap();
+    let mut observation = about("Patient/p");
+    observation["id"] = json!("o");
+    observation["device"] = json!({"reference": "#d"});
+    observation["contained"] = json!([{"resourceType": "Device", "id": "d", "patient": {"reference": "Patient/q"}}]);
+    post(&rig, &[entry(&observation)]).await.unwrap();
+    let whom = both(&subjects(&rig, "Patient", "p").await, &subjects(&rig, "Patient", "q").await);
+    assert_eq!(subjects(&rig, "Observation", "o").await, whom);
+    give(&rig, "c-p", "p", "permit").await;
+    settled(&rig).await;
+    assert_eq!(status(&read(&rig, "HPAYMT", "Observation", "o").await.unwrap_err()), 404);
+    give(&rig, "c-q", "q", "permit").await;
+    settled(&rig).await;
+    read(&rig, "HPAYMT", "Observation", "o").await.unwrap();
+}
+
 /// A document, or a Bundle kept as one, is asked about and sealed for everybody in it.
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_is_in_a_document_is_asked() {
