@@ -5,7 +5,7 @@
 //! not there; answers before it is durable who asked and what was decided.
 //!
 //! What can't be decided for a moment, since what somebody decided is on its way to the ledger or not final there, is
-//! waited for, up to [`PATIENCE`]; after that it is not there either. While anything is on its way, of anybody, every
+//! waited for, up to a second; after that it is not there either. While anything is on its way, of anybody, every
 //! answer that shows nothing takes that long, so that its time tells no more than its words. Where the doors are closed
 //! as a whole, that is said, and to everyone alike.
 //!

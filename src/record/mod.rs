@@ -115,7 +115,7 @@ pub async fn unit(answered: &Answered, recorder: &Recorder, door: &Door) -> Resu
 }
 
 /// Records units, each for itself, in one commit as far as they can go together; what became of each, in their order,
-/// is what [`unit`] would have given.
+/// is what [`unit()`] would have given.
 pub async fn units(answered: &[&Answered], recorder: &Recorder, door: &Door) -> Vec<Result<Recorded>> {
     let grounds: Vec<Again> = answered.iter().map(|it| ground(it.staged().permitted())).collect();
     let together: Vec<Unit<'_>> =
