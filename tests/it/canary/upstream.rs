@@ -52,11 +52,12 @@ async fn what_an_upstream_says_comes_to_the_sender_alone() {
         assert!(summary.contains(VALUE), "{summary}");
 
         // What is silent, and what talks nonsense.
-        for (place, mode) in [("silent", Mode::HangsAfter), ("broken", Mode::BreaksAfter), ("garbage", Mode::Babbles)] {
+        for (place, mode) in [("silent", Mode::HangsAfter), ("broken", Mode::BreaksAfter), ("garbage", Mode::Garbles)] {
             fake.turn(mode);
             assert_eq!(sender.send("hospital", place, "POST", "", &[], unit(place)).await, 504, "{resolve}");
         }
         // Of a patient whom the gateway does not know the upstream is asked.
+        fake.turn(Mode::Babbles);
         let stranger = observation("strangers", &id("stranger")).to_string();
         let status = sender.send("hospital", "a stranger's", "POST", "/Observation", &[], stranger).await;
         assert!(status >= 500, "{status}");

@@ -131,8 +131,7 @@ async fn what_waits_in_a_large_unit_keeps_its_order() {
     for (large, first) in [(vec!["1", "2"], 24), (vec!["1"], 0)] {
         let subscribers: Vec<_> =
             whole(12).into_iter().map(|it| Subscriber { granularity: Granularity::Resource, ..it }).collect();
-        // No beat comes between the Consent and the first pass, however slow the machine.
-        let flow = Flow::telling(subscribers, "[anchor]\nbeat = \"10m\"\n").await;
+        let flow = Flow::telling(subscribers, "").await;
         for id in ["p", "q"] {
             flow.post(&[entry(&story::patient(id))]).await;
         }

@@ -37,7 +37,9 @@ pub(crate) enum Mode {
     Says(u16),
     /// Refused, and not done, with words that hold all that was sent.
     Tells,
-    /// Done; answered with what is neither FHIR nor JSON and holds all that was sent. Questions get such an answer too.
+    /// Done; answered with what is neither FHIR nor JSON and holds all that was sent.
+    Garbles,
+    /// The same, and questions get such an answer too.
     Babbles,
 }
 
@@ -144,6 +146,7 @@ impl Fake {
             | Mode::Mumbles
             | Mode::HangsAfter
             | Mode::Doubles
+            | Mode::Garbles
             | Mode::Babbles => {}
         }
         let matched = head.headers.get("if-match").map(|it| it.to_str().unwrap().to_owned());
@@ -151,7 +154,7 @@ impl Fake {
         match mode {
             Mode::BreaksAfter => Err(std::io::Error::other("told to")),
             Mode::FailsAfter => Ok(reply(500, &[], &json!({}))),
-            Mode::Babbles => Ok(babble(&body)),
+            Mode::Garbles | Mode::Babbles => Ok(babble(&body)),
             Mode::Mumbles => Ok(reply(200, &[], &json!({"resourceType": "Bundle"}))),
             Mode::HangsAfter => {
                 tokio::time::sleep(Duration::from_mins(1)).await;
