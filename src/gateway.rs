@@ -20,7 +20,7 @@ use crate::ingest::unit::Received;
 use crate::normalize::{self, Mappings};
 use crate::observe::{Stage as Timed, Watch};
 use crate::record::file::Filer;
-use crate::record::{self, Answer, Recorder};
+use crate::record::{self, Answer, Known, Recorder};
 use crate::stage::{self, Desk, Leftover, OperationId, Parked, Stage, Staged, State};
 
 /// One tenant's gateway.
@@ -130,16 +130,16 @@ impl Gateway {
     /// The way in up to what is recorded.
     async fn ahead(&self, received: Received, watch: &mut Watch<'_>) -> Result<Ahead> {
         let normalized = watch.lap(Timed::Normalize, normalize::unit(received, &self.mappings))?;
-        if let Some(answer) = self.recorder.first_answer(&normalized).await? {
-            return Ok(Ahead::Known(answer));
-        }
+        let twin = match self.recorder.known(&normalized).await? {
+            Known::Answered(answer) => return Ok(Ahead::Known(answer)),
+            Known::New(twin) => twin,
+        };
         let checked = watch.lap(Timed::Check, check::unit(normalized, &self.rules))?;
         watch.found(checked.issues());
         let permitted = match watch.lap(Timed::Permit, door::permit(checked, &self.door).await)? {
             door::Verdict::Permitted(permitted) => permitted,
             door::Verdict::Denied(denied) => return Err(self.recorder.denied(&denied).await?),
         };
-        let twin = self.recorder.twin(permitted.checked().normalized());
         let staged = watch.lap(Timed::Stage, stage::unit(permitted, twin, &self.stage).await)?;
         let answered = watch.lap(Timed::Forward, forward::unit(staged, &self.upstream).await)?;
         Ok(Ahead::Answered(Box::new(answered)))

@@ -26,6 +26,7 @@ use crate::ingest::neighbours::Neighbours;
 use crate::ingest::unit::Interaction;
 use crate::keys::HmacKey;
 use crate::normalize::Normalized;
+use crate::stage::Twin;
 use crate::store::vault::{Sealers, VaultError, place};
 use crate::store::{Batch, Direction, KeyRange, Table};
 
@@ -38,6 +39,15 @@ const AGED: [u8; 8] = [0xff; 8];
 /// Bytes of a row before the sealed answer: when (u64, microseconds) and a keyed hash of the unit.
 const HEAD: usize = 8 + 32;
 
+/// Whether the same unit came before.
+#[derive(Debug)]
+pub enum Known {
+    /// It did, and got this answer.
+    Answered(Answer),
+    /// It has no answer yet; none where a repetition can't be told from a new request.
+    New(Option<Twin>),
+}
+
 /// What stands under a unit's idempotency key.
 #[derive(Default)]
 pub(super) struct LookUp {
@@ -48,21 +58,21 @@ pub(super) struct LookUp {
 }
 
 impl Recorder {
-    /// The answer that the same unit got before; none if it is new. Those of its batch that come after it hear where it
-    /// stands.
+    /// Whether the same unit got an answer before. Those of its batch that come after it hear where it stands then.
     ///
     /// # Errors
     /// 422 if another unit came under the same idempotency key; an outage of the store.
-    pub async fn first_answer(&self, unit: &Normalized) -> Result<Option<Answer>> {
-        let first = self.look_up(unit).await?.first;
-        if let (Some(answer), Some(neighbours)) = (&first, unit.neighbours()) {
+    pub async fn known(&self, unit: &Normalized) -> Result<Known> {
+        let LookUp { first, row } = self.look_up(unit).await?;
+        let Some(answer) = first else { return Ok(Known::New(row.map(|(key, answer)| Twin { key, answer }))) };
+        if let Some(neighbours) = unit.neighbours() {
             for (resource, told) in unit.resources().iter().zip(&answer.entries) {
                 if let (Some(name), Ok(id)) = (resource.full_url(), told.id.parse()) {
                     neighbours.stands(name, id);
                 }
             }
         }
-        Ok(first)
+        Ok(Known::Answered(answer))
     }
 
     /// The row, and the answer in it.
@@ -142,11 +152,6 @@ impl Recorder {
             self.store.commit(batch).await.map_err(|error| super::uncommitted(&error))?;
         }
         Ok(count)
-    }
-
-    /// What the same unit, sent again, is known by; none where a repetition can't be told from a new request.
-    pub fn twin(&self, unit: &Normalized) -> Option<Bytes> {
-        self.key(unit)
     }
 
     /// The key of the row; none where a repetition can't be told from a new request.

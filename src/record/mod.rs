@@ -40,7 +40,7 @@ use time::OffsetDateTime;
 pub use self::answer::{Answer, EntryAnswer};
 use self::commit::{Attempt, Draft, Unit};
 use self::file::Filing;
-pub use self::idempotency::FORGOTTEN_MAX;
+pub use self::idempotency::{FORGOTTEN_MAX, Known};
 use self::leaf::{LEAF_BYTES, Record};
 use self::reading::Reading;
 use self::recent::Recent;

@@ -17,7 +17,7 @@ use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 
 use super::kept::Kept;
-use super::{Leftover, OperationId, Staged, State, carried};
+use super::{Leftover, OperationId, Staged, State, Twin, carried};
 use crate::consent::door::Permitted;
 use crate::consent::subjects::Subjects;
 use crate::error::{Error, Peer, Refusal, Result};
@@ -110,7 +110,7 @@ impl Desk {
         KeyRange::prefix(vec![STATE])
     }
 
-    pub(super) async fn stage(&self, permitted: Permitted, twin: Option<Bytes>) -> Result<Staged> {
+    pub(super) async fn stage(&self, permitted: Permitted, twin: Option<Twin>) -> Result<Staged> {
         let unit = permitted.checked().normalized();
         fits(&permitted)?;
         let ids = chosen(unit, self.client_ids);
@@ -132,14 +132,17 @@ impl Desk {
         let parsed = StateRow {
             state: State::Staged,
             since: now_micros(),
-            twin: twin.as_ref().map(|it| HEXLOWER.encode(it)),
+            twin: twin.as_ref().map(|it| HEXLOWER.encode(&it.key)),
             why: None,
         };
         let row = encode(&parsed)?;
         let mut batch = Batch::new();
         if let Some(twin) = &twin {
             let mark = operation.as_bytes().to_vec();
-            batch = batch.expect_absent(Table::Staged, key(TWIN, twin)).put(Table::Staged, key(TWIN, twin), mark);
+            let row = key(TWIN, &twin.key);
+            batch = batch.expect_absent(Table::Staged, row.clone()).put(Table::Staged, row, mark);
+            // It may have been recorded between the look at its answer and now, and is staged no more then.
+            batch = batch.expect_read(Table::Idempotency, twin.key.clone(), twin.answer.clone());
         }
         batch = batch.put(Table::Staged, key(STATE, operation.as_bytes()), row.clone());
         batch = batch.put(Table::Staged, body_key, body);
@@ -156,6 +159,7 @@ impl Desk {
                 error => uncommitted(&error),
             });
         }
+        let twin = twin.map(|twin| twin.key);
         Ok(Staged { permitted, operation, ids, hold: Some(Hold { row, parsed, twin, claim }) })
     }
 

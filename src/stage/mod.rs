@@ -93,11 +93,20 @@ pub struct Leftover {
     hold: Hold,
 }
 
-/// Stages a unit. `twin` is what the same unit, sent again, is known by.
+/// By what the same unit, sent again, is known.
+#[derive(Debug, Clone)]
+pub struct Twin {
+    /// The key of the row that holds its answer.
+    pub key: Bytes,
+    /// That row, as it was read before the unit was judged. Where it has changed since, the twin has its answer by now.
+    pub answer: Option<Bytes>,
+}
+
+/// Stages a unit, if its twin is neither under way nor answered meanwhile.
 ///
 /// # Errors
 /// An outage of the store; of the upstream if the same unit is still under way; 413 for what has too many subjects.
-pub async fn unit(permitted: Permitted, twin: Option<Bytes>, stage: &Stage) -> Result<Staged> {
+pub async fn unit(permitted: Permitted, twin: Option<Twin>, stage: &Stage) -> Result<Staged> {
     match stage {
         Stage::Local => Ok(local(permitted)),
         Stage::Desk(desk) => desk.stage(permitted, twin).await,

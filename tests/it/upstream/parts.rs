@@ -10,6 +10,7 @@ use sluice::consent::mirror::{Record, State};
 use sluice::forward::Found;
 use sluice::gateway::{Gateway, Ruling};
 use sluice::normalize;
+use sluice::record::Known;
 use sluice::record::operation::Stands;
 use sluice::route::Router;
 use sluice::stage::OperationId;
@@ -241,6 +242,30 @@ async fn two_entries_in_one_place_are_parked() {
         let place = |id: &str| Found { resource_type: "Patient".to_owned(), id: id.to_owned(), version: None };
         let found = rig.gateway.decide(parked[0].operation, Ruling::Found(vec![place("a"), place("a")])).await;
         assert_eq!(found.unwrap_err().kind().face().status, 422, "{resolve}");
+    }
+}
+
+/// A unit comes again, and is found to have no answer; before it is staged, the first one is recovered.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_recovered_while_it_comes_again_is_not_sent_again() {
+    for resolve in ["client-ids", "tag-probe"] {
+        let (fake, rig) = begun(resolve, Mode::BreaksAfter, &admission(), |_| ()).await;
+        let Gateway { mappings, rules, door, stage, recorder, .. } = &*rig.gateway;
+        let normalized = normalize::unit(rig.received(context(), &admission()).unwrap(), mappings).unwrap();
+        let Known::New(twin) = recorder.known(&normalized).await.unwrap() else { panic!("it has no answer yet") };
+        let Verdict::Permitted(permitted) = permit(check::unit(normalized, rules).unwrap(), door).await.unwrap() else {
+            panic!("it may be collected");
+        };
+        assert_eq!(rig.gateway.recover().await.unwrap(), 1, "{resolve}");
+        let refused = sluice::stage::unit(permitted, twin, stage).await.unwrap_err();
+        assert_eq!(refused.kind().face().status, 504, "{resolve}");
+        let answer = rig.admit(&admission()).await.unwrap();
+        assert!(
+            fake.held.lock().unwrap().stands.contains_key(&format!("Patient/{}", answer.entries[0].id)),
+            "{resolve}"
+        );
+        assert_eq!((fake.writes(), fake.count("Patient")), (1, 1), "{resolve}");
+        assert_eq!(staged_rows(&rig).await, [0_u8; 0], "{resolve}");
     }
 }
 
