@@ -183,7 +183,11 @@ impl Scan {
                 let text = "no implicitRules, since rules that are not known can't be kept";
                 return Err(malformed("bundle.implicit-rules", text, format!("Bundle.{name}"), at));
             }
-            "meta" => self.labels = labels(value, &Place { start: at, index: None, prefix: format!("Bundle.{name}") })?,
+            "meta" if value.is_object() => self.labels = labels(value, at)?,
+            "meta" => {
+                // Labels that are not seen would be labels that do not hold.
+                return Err(malformed("bundle.meta", "one meta, an object", "Bundle.meta".to_owned(), at));
+            }
             "id" | "language" | "identifier" | "timestamp" | "total" | "link" | "signature" | "_id" | "_language"
             | "_timestamp" | "_total" | "_type" => {}
             _ => {
@@ -265,18 +269,11 @@ impl Scan {
 
 /// The security labels of a Bundle's `meta`, as they stand there: who decides by them reads them, and what can't be read
 /// then is not relied on.
-fn labels(meta: Node<'_>, place: &Place) -> Result<Option<Arc<str>>> {
+fn labels(meta: Node<'_>, at: Position) -> Result<Option<Arc<str>>> {
     let Some(security) = meta.member("security") else { return Ok(None) };
     let text = "meta.security of at most 8 KiB, since it is kept with every entry";
-    let too_large = || {
-        entry::refusal(
-            Refusal::TooLarge,
-            "limits.labels",
-            text.to_owned(),
-            "Bundle.meta.security".to_owned(),
-            place.start,
-        )
-    };
+    let too_large =
+        || entry::refusal(Refusal::TooLarge, "limits.labels", text.to_owned(), "Bundle.meta.security".to_owned(), at);
     let text = std::str::from_utf8(security.raw()).ok().filter(|text| text.len() <= LABELS_BYTES_MAX);
     text.map(|text| Some(text.into())).ok_or_else(too_large)
 }

@@ -117,7 +117,13 @@ async fn bad_xml_is_told_its_place() {
     };
     let request = "<request>\n<method value=\"POST\"/><url value=\"Patient\"/></request>";
     let wrong = "<resource><Patient>\n<colour value=\"red\"/></Patient></resource>";
+    let meta =
+        |inside: &str| format!("<Bundle xmlns=\"http://hl7.org/fhir\">\n{inside}\n<type value=\"batch\"/>\n</Bundle>");
+    let labels = format!("<meta>{}</meta>", "<security><code value=\"R\"/></security>".repeat(1000));
     let cases = [
+        // The labels of a Bundle hold for each of its entries: they are read, or the Bundle is refused.
+        ("", meta(&labels), 413, "limits.labels", 2),
+        ("", meta("<meta/>\n<meta/>"), 400, "bundle.meta", 2),
         ("/Patient", "<!DOCTYPE Patient [<!ENTITY a \"aa\">]>".to_owned() + &patient(""), 400, "xml", 1),
         ("/Patient", patient("<name>\n<family value=\"&a;\"/></name>"), 400, "xml", 3),
         ("/Patient", patient("<colour value=\"red\"/>"), 422, "structure.unknown-member", 2),
