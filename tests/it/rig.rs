@@ -121,7 +121,18 @@ impl Rig {
     async fn open(folder: tempfile::TempDir) -> Self {
         let path = folder.path().join("sluice.toml");
         let config = Config::load(&path).unwrap_or_else(|errors| panic!("{errors:?}"));
-        let Built { gateway, spools, log, ledger, watching } = build(&config, &Observer::new()).await.unwrap();
+        let begun = std::time::Instant::now();
+        let built = loop {
+            match build(&config, &Observer::new()).await {
+                Ok(built) => break built,
+                // A process that another test has just forked holds what was locked here until it is a program of its own.
+                Err(error) if error.to_string().contains("another process") && begun.elapsed().as_secs() < 60 => {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                Err(error) => panic!("{error}"),
+            }
+        };
+        let Built { gateway, spools, log, ledger, watching } = built;
         let rig = Self { gateway, log, ledger, folder, spools, watching };
         rig.opened().await;
         rig

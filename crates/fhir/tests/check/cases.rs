@@ -30,7 +30,7 @@ fn each_case_has_its_outcome() {
     assert!(wrong.is_empty(), "{wrong:?}");
 }
 
-/// Every rule is shown by a case, or by a test that is named here.
+/// Every rule is shown by a case, or is named here: in `limits`, or beside its code.
 #[test]
 fn every_rule_has_a_case() {
     let elsewhere =

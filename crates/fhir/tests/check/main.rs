@@ -10,6 +10,7 @@
 mod cases;
 mod examples;
 mod hl7;
+mod limits;
 mod package;
 mod release;
 mod synthea;
