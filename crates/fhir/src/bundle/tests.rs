@@ -103,6 +103,7 @@ fn cost_grows_with_the_bundle_and_no_faster() {
     ];
     for full_url in shapes {
         let (small, large) = (cost(1_000, full_url), cost(100_000, full_url));
-        assert!(large <= small * 100 * 11 / 10, "{small} for 1,000 entries, {large} for 100,000");
+        // How full a table is makes up to a half of difference, as chance has it; what grows faster makes a hundredfold.
+        assert!(large <= small * 100 * 2, "{small} for 1,000 entries, {large} for 100,000");
     }
 }
