@@ -11,7 +11,7 @@ use sluice_fhir::reference::is_id;
 use sluice_fhir::tree::Node;
 
 use super::identify::identifiers;
-use super::pseudonym::Pseudonym;
+use super::pseudonym::{Pseudonym, each_once};
 use crate::keys::{HmacKey, Keys};
 use crate::normalize::percent_decoded;
 
@@ -85,8 +85,7 @@ impl Bearers {
             Self::TooMany => return vec![0],
         };
         bearers.extend_from_slice(more);
-        bearers.sort_unstable();
-        bearers.dedup();
+        let bearers = each_once(bearers);
         if bearers.len() > BEARERS_MAX { vec![0] } else { bearers.iter().flat_map(|it| it.0).collect() }
     }
 
@@ -97,9 +96,7 @@ impl Bearers {
             (Self::Nobody, other) | (other, Self::Nobody) => other,
             (Self::These(mut these), Self::These(others)) => {
                 these.extend(others);
-                these.sort_unstable();
-                these.dedup();
-                Self::These(these)
+                Self::These(each_once(these))
             }
             (Self::TooMany, _) | (_, Self::TooMany) => Self::TooMany,
         }

@@ -47,6 +47,13 @@ impl Pseudonym {
     }
 }
 
+/// The same subjects, each once, in their order.
+pub fn each_once(mut subjects: Vec<Pseudonym>) -> Vec<Pseudonym> {
+    subjects.sort_unstable();
+    subjects.dedup();
+    subjects
+}
+
 impl serde::Serialize for Pseudonym {
     /// As lower-case hex; only for what is sealed.
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

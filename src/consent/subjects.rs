@@ -9,6 +9,7 @@
 //! well, the record is about both from then on, and needs the permit of both: an identifier that was left out or added
 //! later leaves no Consent behind, and a mistaken id shows nobody's record by another's leave.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use sluice_fhir::tree::{Node, Tree};
 
 use super::identify::{Named, Pseudonyms, identifiers, parts};
 use super::names::{Bearers, Name, searched};
-use super::pseudonym::Pseudonym;
+use super::pseudonym::{Pseudonym, each_once};
 use crate::config::UnknownSubject;
 use crate::error::{Error, Peer, Refusal, Result};
 use crate::ingest::neighbours::Neighbours;
@@ -81,11 +82,12 @@ pub struct Resolver<'a> {
 struct Known {
     /// By the number of their entry.
     patients: Vec<Option<Vec<Pseudonym>>>,
-    /// By the reference that leads out of the unit; none for those whom nobody knows.
-    references: HashMap<String, Option<Vec<Pseudonym>>>,
+    /// By the reference that leads out of the unit, or by its identifier.
+    references: HashMap<String, Meant>,
 }
 
 /// Whom a Reference means.
+#[derive(Clone)]
 enum Meant {
     /// These patients.
     Patients(Vec<Pseudonym>),
@@ -93,6 +95,16 @@ enum Meant {
     Another,
     /// Nobody that could be known.
     Unknown,
+}
+
+/// What a Reference out of its unit names.
+enum Outside<'r> {
+    /// `Patient/[id]`; `own` where its sender may mean one of its own by that.
+    Here { id: Cow<'r, str>, own: bool },
+    /// A URL that its sender has given a patient.
+    Theirs(&'r str),
+    /// An identifier.
+    Identified { system: String, value: String },
 }
 
 /// A unit, or a Bundle in it, within which references are resolved.
@@ -142,8 +154,7 @@ impl Resolver<'_> {
                 found.extend(pseudonyms);
             }
         }
-        found.sort_unstable();
-        found.dedup();
+        let found = each_once(found);
         // What it holds of nobody known is never disclosed: no Bundle is.
         Ok(if found.is_empty() { Subjects::Unattributed } else { Subjects::Of(found) })
     }
@@ -170,16 +181,14 @@ impl Resolver<'_> {
                 found.extend(pseudonyms);
             }
         }
-        found.sort_unstable();
-        found.dedup();
         Ok(match (found.is_empty(), compartment::is_needed(root)) {
-            (false, _) => Subjects::Of(found),
+            (false, _) => Subjects::Of(each_once(found)),
             (true, true) => Subjects::Unattributed,
             (true, false) => Subjects::Nobody,
         })
     }
 
-    /// Whom one Reference means.
+    /// Whom one Reference means. What leads out of the unit is looked up once.
     async fn reference(&self, at: usize, reference: Node<'_>, scope: &Scope<'_>, known: &mut Known) -> Result<Meant> {
         let text = reference.member("reference").and_then(Node::as_str);
         let Some(text) = text else {
@@ -187,47 +196,68 @@ impl Resolver<'_> {
             let Some((system, value)) = reference.member("identifier").and_then(parts) else {
                 return Ok(Meant::Unknown);
             };
-            return self.identified(&system, &value).await;
+            let name = format!("?{system}|{value}");
+            return self.outside(name.into(), Outside::Identified { system, value }, known).await;
         };
         let target = scope.index.resolve(&text, at);
-        if let Some(neighbour) = scope.neighbours.and_then(|it| it.meant(&text, target)) {
+        let outside = if let Some(neighbour) = scope.neighbours.and_then(|it| it.meant(&text, target)) {
             if neighbour.resource_type != "Patient" {
                 return Ok(Meant::Another);
             }
             // Patients of a stream come first: it is recorded by now, or was refused.
-            return self.recorded(&text, &neighbour.id.to_string(), false, known).await;
-        }
-        match target {
-            Target::Entry(entry) => match scope.entries.get(entry) {
-                Some((Some(root), _)) if root.resource_type() == Some("Patient") => {
-                    Ok(Meant::Patients(self.patient(entry, scope, known).await?))
+            Outside::Here { id: neighbour.id.to_string().into(), own: false }
+        } else {
+            match target {
+                Target::Entry(entry) => {
+                    return match scope.entries.get(entry) {
+                        Some((Some(root), _)) if root.resource_type() == Some("Patient") => {
+                            Ok(Meant::Patients(self.patient(entry, scope, known).await?))
+                        }
+                        Some((Some(_), _)) => Ok(Meant::Another),
+                        _ => Ok(Meant::Unknown),
+                    };
                 }
-                Some((Some(_), _)) => Ok(Meant::Another),
-                _ => Ok(Meant::Unknown),
-            },
-            Target::Contained(node) => {
-                let Some((Some(root), _)) = scope.entries.get(at) else { return Ok(Meant::Unknown) };
-                let contained = root.tree().node(node);
-                if contained.resource_type().is_some_and(|it| it != "Patient") {
-                    return Ok(Meant::Another);
+                Target::Contained(node) => return Ok(self.contained(reference.tree().node(node))),
+                Target::Local { resource_type: "Patient", id } => Outside::Here { id: id.into(), own: true },
+                Target::Absolute(url) => {
+                    let here = url.strip_prefix(self.base_url).and_then(|it| it.strip_prefix("/Patient/"));
+                    match here.and_then(|it| it.split('/').next()).filter(|id| is_id(id)) {
+                        Some(id) => Outside::Here { id: id.into(), own: true },
+                        None => Outside::Theirs(url),
+                    }
                 }
-                Ok(self.pseudonyms.contained(contained).map_or(Meant::Unknown, |it| Meant::Patients(vec![it])))
+                Target::Conditional { resource_type: "Patient", query } => {
+                    let Some((system, value)) = searched(query) else { return Ok(Meant::Unknown) };
+                    Outside::Identified { system, value }
+                }
+                Target::Local { .. } | Target::Conditional { .. } => return Ok(Meant::Another),
+                Target::Logical | Target::Unresolvable(_) => return Ok(Meant::Unknown),
             }
-            Target::Local { resource_type: "Patient", id } => self.recorded(&text, id, true, known).await,
-            Target::Absolute(url) => {
-                let here = url.strip_prefix(self.base_url).and_then(|it| it.strip_prefix("/Patient/"));
-                match here.and_then(|it| it.split('/').next()).filter(|id| is_id(id)) {
-                    Some(id) => self.recorded(&text, id, true, known).await,
-                    None => self.theirs(url, known).await,
-                }
-            }
-            Target::Conditional { resource_type: "Patient", query } => match searched(query) {
-                Some((system, value)) => self.identified(&system, &value).await,
-                None => Ok(Meant::Unknown),
-            },
-            Target::Local { .. } | Target::Conditional { .. } => Ok(Meant::Another),
-            Target::Logical | Target::Unresolvable(_) => Ok(Meant::Unknown),
+        };
+        self.outside(Cow::Borrowed(&*text), outside, known).await
+    }
+
+    fn contained(&self, contained: Node<'_>) -> Meant {
+        if contained.resource_type().is_some_and(|it| it != "Patient") {
+            return Meant::Another;
         }
+        self.pseudonyms.contained(contained).map_or(Meant::Unknown, |it| Meant::Patients(vec![it]))
+    }
+
+    /// Whom this means, which the unit calls by that name.
+    async fn outside(&self, name: Cow<'_, str>, outside: Outside<'_>, known: &mut Known) -> Result<Meant> {
+        if let Some(meant) = known.references.get(&*name) {
+            return Ok(meant.clone());
+        }
+        let meant = match outside {
+            Outside::Here { id, own } => self.recorded(&id, own).await?,
+            Outside::Theirs(url) => {
+                self.met(self.bearers(Name::Theirs { caller: self.caller, reference: url }).await?)?
+            }
+            Outside::Identified { system, value } => self.identified(&system, &value).await?,
+        };
+        known.references.insert(name.into_owned(), meant.clone());
+        Ok(meant)
     }
 
     /// The subjects of the Patient of an entry; most resources of a unit refer to the same one.
@@ -245,7 +275,7 @@ impl Resolver<'_> {
             },
             Some(Interaction::Create { if_none_exist: Some(query) }) => match searched(query) {
                 // Where it finds a Patient, nothing of this copy is written.
-                Some((system, value)) => self.bearers(&[Name::Identifier { system: &system, value: &value }]).await?,
+                Some((system, value)) => self.bearers(Name::Identifier { system: &system, value: &value }).await?,
                 None => Vec::new(),
             },
             Some(Interaction::Create { if_none_exist: None }) | None => Vec::new(),
@@ -261,7 +291,7 @@ impl Resolver<'_> {
 
     /// Whom `Patient/[id]` is about once this copy stands there.
     async fn standing(&self, id: &str, copy: Node<'_>, named: Option<Named>) -> Result<Vec<Pseudonym>> {
-        let mut subjects = self.bearers(&[Name::Here(id)]).await?;
+        let mut subjects = self.bearers(Name::Here(id)).await?;
         if subjects.is_empty()
             && !named.is_some_and(|named| named.is_shared)
             && let Some(upstream) = self.upstream
@@ -278,16 +308,14 @@ impl Resolver<'_> {
         };
         if subjects.is_empty() || named.is_shared || !self.is_known_as(copy, &subjects).await? {
             subjects.push(named.pseudonym);
-            subjects.sort_unstable();
-            subjects.dedup();
         }
-        Ok(subjects)
+        Ok(each_once(subjects))
     }
 
     /// Whether one of its identifiers is a name of one of these.
     async fn is_known_as(&self, copy: Node<'_>, subjects: &[Pseudonym]) -> Result<bool> {
         for (system, value) in identifiers(copy) {
-            let bearers = self.bearers(&[Name::Identifier { system: &system, value: &value }]).await?;
+            let bearers = self.bearers(Name::Identifier { system: &system, value: &value }).await?;
             if bearers.iter().any(|bearer| subjects.contains(bearer)) {
                 return Ok(true);
             }
@@ -298,13 +326,13 @@ impl Resolver<'_> {
     /// A patient by an identifier that a reference gives: whoever was recorded with it, or has it at the upstream; else the
     /// pseudonym that it makes, if its system is shared. A local number of nobody who is known names nobody.
     async fn identified(&self, system: &str, value: &str) -> Result<Meant> {
-        let mut found = self.bearers(&[Name::Identifier { system, value }]).await?;
+        let mut found = self.bearers(Name::Identifier { system, value }).await?;
         if found.is_empty()
             && let Some(upstream) = self.upstream
             && let Some(there) = upstream.by_identifier(system, value).await?
             && let Some(id) = there.root().member("id").and_then(Node::as_str)
         {
-            found = self.bearers(&[Name::Here(&id)]).await?;
+            found = self.bearers(Name::Here(&id)).await?;
             if found.is_empty() {
                 found.push(self.upstreams(&id, &there));
             }
@@ -322,47 +350,24 @@ impl Resolver<'_> {
     }
 
     /// `Patient/[id]`: who stands here, or at the upstream; and, where a sender may mean its own, who it calls so.
-    async fn recorded(&self, text: &str, id: &str, own: bool, known: &mut Known) -> Result<Meant> {
-        if let Some(found) = known.references.get(text) {
-            return Ok(found.clone().map_or(Meant::Unknown, Meant::Patients));
-        }
-        let mut found = self.bearers(&[Name::Here(id)]).await?;
-        if let (true, true, Some(upstream)) = (found.is_empty(), own, self.upstream)
+    async fn recorded(&self, id: &str, own: bool) -> Result<Meant> {
+        let reference = format!("Patient/{id}");
+        let names = [Name::Here(id), Name::Theirs { caller: self.caller, reference: &reference }];
+        let mut borne = self.borne(if own { &names } else { &names[..1] }).await?.into_iter();
+        let (mut here, theirs) = (borne.next().unwrap_or(Bearers::Nobody), borne.next().unwrap_or(Bearers::Nobody));
+        if let (true, Bearers::Nobody, Some(upstream)) = (own, &here, self.upstream)
             && let Some(there) = upstream.patient(id).await?
         {
-            found.push(self.upstreams(id, &there));
+            here = Bearers::These(vec![self.upstreams(id, &there)]);
         }
-        if own {
-            let reference = format!("Patient/{id}");
-            found.extend(self.bearers(&[Name::Theirs { caller: self.caller, reference: &reference }]).await?);
-        }
-        self.remembered(text, found, known)
+        self.met(these(here.and(theirs))?)
     }
 
-    /// A URL by which the sender has named a patient before.
-    async fn theirs(&self, url: &str, known: &mut Known) -> Result<Meant> {
-        if let Some(found) = known.references.get(url) {
-            return Ok(found.clone().map_or(Meant::Unknown, Meant::Patients));
+    /// These patients, or what follows from one whom nobody knows.
+    fn met(&self, found: Vec<Pseudonym>) -> Result<Meant> {
+        if !found.is_empty() {
+            return Ok(Meant::Patients(each_once(found)));
         }
-        let found = self.bearers(&[Name::Theirs { caller: self.caller, reference: url }]).await?;
-        self.remembered(url, found, known)
-    }
-
-    fn remembered(&self, text: &str, mut found: Vec<Pseudonym>, known: &mut Known) -> Result<Meant> {
-        found.sort_unstable();
-        found.dedup();
-        let found = if found.is_empty() {
-            self.nobody()?;
-            None
-        } else {
-            Some(found)
-        };
-        known.references.insert(text.to_owned(), found.clone());
-        Ok(found.map_or(Meant::Unknown, Meant::Patients))
-    }
-
-    /// What follows from a patient whom nobody knows.
-    fn nobody(&self) -> Result<Meant> {
         match self.unknown {
             UnknownSubject::Collect => Ok(Meant::Unknown),
             UnknownSubject::Outage => {
@@ -372,18 +377,27 @@ impl Resolver<'_> {
         }
     }
 
-    /// Who has borne one of these names.
-    async fn bearers(&self, names: &[Name<'_>]) -> Result<Vec<Pseudonym>> {
+    /// Who has borne this name.
+    async fn bearers(&self, name: Name<'_>) -> Result<Vec<Pseudonym>> {
+        these(self.borne(&[name]).await?.pop().unwrap_or(Bearers::Nobody))
+    }
+
+    /// Who has borne each of these names.
+    async fn borne(&self, names: &[Name<'_>]) -> Result<Vec<Bearers>> {
         let keys = names.iter().map(|name| (Table::LocalId, name.key(self.keys))).collect();
         let rows = self.store.read_many(keys).await?;
-        let bearers = rows.iter().map(|row| Bearers::of(row.as_deref()));
-        match bearers.fold(Bearers::Nobody, Bearers::and) {
-            Bearers::Nobody => Ok(Vec::new()),
-            Bearers::These(pseudonyms) => Ok(pseudonyms),
-            Bearers::TooMany => {
-                let text = "a name that at most eight patients have borne";
-                Err(Error::refusal(Refusal::Conflict, "consent.patient", text))
-            }
+        Ok(rows.iter().map(|row| Bearers::of(row.as_deref())).collect())
+    }
+}
+
+/// Bearers whom one can ask.
+fn these(bearers: Bearers) -> Result<Vec<Pseudonym>> {
+    match bearers {
+        Bearers::Nobody => Ok(Vec::new()),
+        Bearers::These(pseudonyms) => Ok(pseudonyms),
+        Bearers::TooMany => {
+            let text = "a name that at most eight patients have borne";
+            Err(Error::refusal(Refusal::Conflict, "consent.patient", text))
         }
     }
 }

@@ -30,7 +30,7 @@ use super::version::About;
 use super::work::{self, Piece, Shared, Work};
 use super::{Recorded, Recorder, digest, ids, instant, opening, provenance, rewrite, uncommitted};
 use crate::consent::door::{Again, Door, Permitted};
-use crate::consent::pseudonym::Pseudonym;
+use crate::consent::pseudonym::{Pseudonym, each_once};
 use crate::consent::subjects::Subjects;
 use crate::error::{Error, Result};
 use crate::forward::Answered;
@@ -138,9 +138,7 @@ impl Recorder {
                 Err(error) => ended[at] = Some(Err(error)),
             }
         }
-        let mut everyone: Vec<Pseudonym> = sketches.iter().flat_map(|it| &it.everyone).copied().collect();
-        everyone.sort_unstable();
-        everyone.dedup();
+        let everyone = each_once(sketches.iter().flat_map(|it| &it.everyone).copied().collect());
         // New keys are durable when this returns, and before anything is sealed with them. A crash right here leaves
         // keys that nothing is sealed with: harmless.
         if let Err(error) = self.vault.prepare(ids(&everyone)).await {
@@ -228,9 +226,7 @@ impl Recorder {
     async fn affected(&self, plan: &Planned, subjects: &Subjects) -> Result<Vec<Pseudonym>> {
         let mut affected = self.subjects_of(&plan.key, plan.version.saturating_sub(1)).await?;
         affected.extend(subjects.pseudonyms());
-        affected.sort_unstable();
-        affected.dedup();
-        Ok(affected)
+        Ok(each_once(affected))
     }
 
     /// Numbers the units' leaves and commits all that can go together.
@@ -534,9 +530,6 @@ fn told(answered: &Answered, planned: &[Planned], bodies: &[Bytes], recorded_at:
 
 /// Every subject of a unit once.
 fn everyone(permitted: &Permitted, whom: &[Subjects]) -> Vec<Pseudonym> {
-    let mut everyone: Vec<_> = whom.iter().flat_map(Subjects::pseudonyms).copied().collect();
-    everyone.extend(permitted.basis().iter().map(|basis| basis.subject));
-    everyone.sort_unstable();
-    everyone.dedup();
-    everyone
+    let asked = permitted.basis().iter().map(|basis| basis.subject);
+    each_once(whom.iter().flat_map(Subjects::pseudonyms).copied().chain(asked).collect())
 }

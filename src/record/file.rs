@@ -23,7 +23,7 @@ use crate::consent::door::Door;
 use crate::consent::mirror;
 use crate::consent::openings::Openings;
 use crate::consent::policy::{Policy, Standing};
-use crate::consent::pseudonym::Pseudonym;
+use crate::consent::pseudonym::{Pseudonym, each_once};
 use crate::error::{Error, Peer, Result};
 use crate::ledger::{
     self, FiledBy, FinalityModel, Ledger, LedgerError, Name, Operation, Outcome, Rejection, Signer, SubjectRecord,
@@ -220,9 +220,7 @@ impl Recorder {
             subjects.extend(self.subjects_of(&resource, version).await?);
             subjects.extend(self.subjects_of(&resource, version.saturating_sub(1)).await?);
         }
-        subjects.sort_unstable();
-        subjects.dedup();
-        Ok(Filing { row, value, subjects })
+        Ok(Filing { row, value, subjects: each_once(subjects) })
     }
 
     /// The subjects of a version; none if there is no such version any more.

@@ -117,16 +117,16 @@ pub async fn unit(answered: &Answered, recorder: &Recorder, door: &Door) -> Resu
 /// Records units, each for itself, in one commit as far as they can go together; what became of each, in their order,
 /// is what [`unit()`] would have given.
 pub async fn units(answered: &[&Answered], recorder: &Recorder, door: &Door) -> Vec<Result<Recorded>> {
+    match answered {
+        [] => return Vec::new(),
+        [one] => return vec![unit(one, recorder, door).await],
+        _ => {}
+    }
     let grounds: Vec<Again> = answered.iter().map(|it| ground(it.staged().permitted())).collect();
     let together: Vec<Unit<'_>> =
         answered.iter().zip(&grounds).map(|(answered, ground)| Unit { answered, ground }).collect();
-    let attempts = if together.len() > 1 {
-        recorder.attempt(&together, door).await
-    } else {
-        together.iter().map(|_| Ok(Attempt::Raced)).collect()
-    };
     let mut recorded = Vec::with_capacity(answered.len());
-    for (answered, attempt) in answered.iter().zip(attempts) {
+    for (answered, attempt) in answered.iter().zip(recorder.attempt(&together, door).await) {
         recorded.push(match attempt {
             Ok(Attempt::Recorded(it)) => Ok(it),
             Ok(Attempt::Raced | Attempt::Moved) => unit(answered, recorder, door).await,

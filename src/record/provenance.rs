@@ -11,6 +11,7 @@ use bytes::Bytes;
 use super::plan::Planned;
 use super::version::ResourceKey;
 use super::{Recorder, rewrite};
+use crate::consent::pseudonym::each_once;
 use crate::consent::subjects::Subjects;
 use crate::error::{Error, Result};
 use crate::forward::Answered;
@@ -66,9 +67,7 @@ pub(super) fn of(
             }
         }
     }
-    everyone.sort_unstable();
-    everyone.dedup();
-    let subjects = if everyone.is_empty() { Subjects::Nobody } else { Subjects::Of(everyone) };
+    let subjects = if everyone.is_empty() { Subjects::Nobody } else { Subjects::Of(each_once(everyone)) };
     let mut authored = Vec::new();
     for (targets, subjects) in [(known, subjects), (unknown, Subjects::Unattributed)] {
         if !targets.is_empty() {

@@ -14,7 +14,7 @@ use super::Recorder;
 use super::commit::Draft;
 use super::plan::Planned;
 use crate::consent::names::{self, Bearers, Name};
-use crate::consent::pseudonym::Pseudonym;
+use crate::consent::pseudonym::{Pseudonym, each_once};
 use crate::consent::subjects::Subjects;
 use crate::error::{Error, Peer, Result};
 use crate::forward::Answered;
@@ -58,9 +58,7 @@ impl Recorder {
                     all.extend_from_slice(more);
                 }
             }
-            all.sort_unstable();
-            all.dedup();
-            if all.is_empty() { subjects.clone() } else { Subjects::Of(all) }
+            if all.is_empty() { subjects.clone() } else { Subjects::Of(each_once(all)) }
         });
         Ok(Cow::Owned(widened.collect()))
     }

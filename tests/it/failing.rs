@@ -1,4 +1,4 @@
-//! A store that fails one commit, and every one after it, as the embedded one does until its process has started again.
+//! A store that does not take every commit.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,17 +9,40 @@ use futures_util::future::BoxFuture;
 use sluice::store::fault::Fault;
 use sluice::store::{Batch, CommitError, Direction, Health, KeyRange, Row, Store, StoreError, Table};
 
+/// What becomes of a commit.
+pub(crate) enum Fate {
+    /// What the store below makes of it.
+    Taken,
+    /// It is not told to the store below.
+    Refused(CommitError),
+    /// The store below has it, and nobody is told.
+    Untold,
+}
+
+type Fates = dyn Fn(usize, &Batch) -> Fate + Send + Sync;
+
 pub(crate) struct Failing {
     store: Arc<dyn Store>,
-    nth: usize,
-    fault: Fault,
+    /// By the commit's number, from 1, and what it holds.
+    fate: Box<Fates>,
     commits: AtomicUsize,
 }
 
 impl Failing {
-    /// Fails at the `nth` commit, from 1.
+    /// One whose commits meet what this says.
+    pub(crate) fn by(store: Arc<dyn Store>, fate: impl Fn(usize, &Batch) -> Fate + Send + Sync + 'static) -> Self {
+        Self { store, fate: Box::new(fate), commits: AtomicUsize::new(0) }
+    }
+
+    /// One that fails at the `nth` commit, from 1, and at every one after it, as the embedded one does until its process
+    /// has started again.
     pub(crate) fn at(store: Arc<dyn Store>, nth: usize, fault: Fault) -> Self {
-        Self { store, nth, fault, commits: AtomicUsize::new(0) }
+        Self::by(store, move |number, _| match (number.cmp(&nth), fault) {
+            (std::cmp::Ordering::Less, _) => Fate::Taken,
+            (std::cmp::Ordering::Equal, Fault::Done) => Fate::Untold,
+            (std::cmp::Ordering::Equal, Fault::Undone) => Fate::Refused(CommitError::Ambiguous),
+            (std::cmp::Ordering::Greater, _) => Fate::Refused(CommitError::Poisoned),
+        })
     }
 }
 
@@ -44,20 +67,14 @@ impl Store for Failing {
 
     fn commit(&self, batch: Batch) -> BoxFuture<'_, Result<(), CommitError>> {
         let number = self.commits.fetch_add(1, Ordering::SeqCst) + 1;
-        if number < self.nth {
-            return self.store.commit(batch);
-        }
-        if number > self.nth {
-            return async { Err(CommitError::Poisoned) }.boxed();
-        }
-        let done = (self.fault == Fault::Done).then(|| self.store.commit(batch));
-        async {
-            if let Some(done) = done {
-                done.await?;
+        match (self.fate)(number, &batch) {
+            Fate::Taken => self.store.commit(batch),
+            Fate::Refused(error) => async move { Err(error) }.boxed(),
+            Fate::Untold => {
+                let done = self.store.commit(batch);
+                async move { done.await.and(Err(CommitError::Ambiguous)) }.boxed()
             }
-            Err(CommitError::Ambiguous)
         }
-        .boxed()
     }
 
     fn health(&self) -> Health {

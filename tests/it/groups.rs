@@ -5,16 +5,14 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bytes::Bytes;
-use futures_util::future::BoxFuture;
 use sluice::error::Result;
 use sluice::record::Answer;
 use sluice::record::leaf::LEAF_BYTES;
 use sluice::stage::OperationId;
 use sluice::store::fault::Fault;
-use sluice::store::{Batch, CommitError, Direction, Health, KeyRange, Row, Store, StoreError, Table};
+use sluice::store::{Batch, CommitError, Direction, KeyRange, Row, Table};
 
-use crate::failing::Failing;
+use crate::failing::{Failing, Fate};
 use crate::rig::Rig;
 
 /// What the first commit of more than one unit meets.
@@ -25,50 +23,6 @@ enum Meets {
     TooLarge,
 }
 
-/// A store that counts commits, and refuses one.
-struct Counting {
-    inner: Arc<dyn Store>,
-    commits: Arc<AtomicUsize>,
-    meets: Meets,
-}
-
-impl Store for Counting {
-    fn read(&self, table: Table, key: &[u8]) -> BoxFuture<'_, std::result::Result<Option<Bytes>, StoreError>> {
-        self.inner.read(table, key)
-    }
-
-    fn read_many(
-        &self,
-        keys: Vec<(Table, Bytes)>,
-    ) -> BoxFuture<'_, std::result::Result<Vec<Option<Bytes>>, StoreError>> {
-        self.inner.read_many(keys)
-    }
-
-    fn scan(
-        &self,
-        table: Table,
-        range: KeyRange,
-        limit: usize,
-        direction: Direction,
-    ) -> BoxFuture<'_, std::result::Result<Vec<Row>, StoreError>> {
-        self.inner.scan(table, range, limit, direction)
-    }
-
-    fn commit(&self, batch: Batch) -> BoxFuture<'_, std::result::Result<(), CommitError>> {
-        let operations = batch.written().filter(|(table, _)| *table == Table::Operation).count();
-        let is_first = self.commits.fetch_add(1, Ordering::AcqRel) == 0 && operations > 1;
-        match self.meets {
-            Meets::Conflict if is_first => Box::pin(async { Err(CommitError::Conflict { expect: 0 }) }),
-            Meets::TooLarge if is_first => Box::pin(async { Err(CommitError::TooLarge) }),
-            _ => self.inner.commit(batch),
-        }
-    }
-
-    fn health(&self) -> Health {
-        self.inner.health()
-    }
-}
-
 /// A gateway that knows Patient/p, and the number of commits since.
 async fn rig(meets: Meets) -> (Rig, Arc<AtomicUsize>) {
     let rig = Rig::new().await;
@@ -76,7 +30,17 @@ async fn rig(meets: Meets) -> (Rig, Arc<AtomicUsize>) {
     assert_eq!(known[0].as_ref().unwrap().entries[0].status, 201);
     let commits = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&commits);
-    (rig.over(|inner| Arc::new(Counting { inner, commits: counted, meets })), commits)
+    let fate = move |number: usize, batch: &Batch| {
+        counted.fetch_add(1, Ordering::AcqRel);
+        let operations = batch.written().filter(|(table, _)| *table == Table::Operation).count();
+        let is_first = number == 1 && operations > 1;
+        match meets {
+            Meets::Conflict if is_first => Fate::Refused(CommitError::Conflict { expect: 0 }),
+            Meets::TooLarge if is_first => Fate::Refused(CommitError::TooLarge),
+            _ => Fate::Taken,
+        }
+    };
+    (rig.over(|inner| Arc::new(Failing::by(inner, fate))), commits)
 }
 
 async fn all(rig: &Rig, entries: &[String]) -> Vec<Result<Answer>> {

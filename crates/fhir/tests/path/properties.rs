@@ -8,7 +8,7 @@ use sluice_fhir::path::{Budget, Document, Environment, ErrorKind, Expression, Mo
 /// What an expression gives for the suite's patient: each item's type and text.
 fn eval(text: &str, mode: Mode) -> Result<Vec<(String, Option<String>)>, ErrorKind> {
     let definitions = Definitions::r4();
-    let tree = super::tree(&super::archive()["input/patient-example.json"]);
+    let tree = super::tree(&crate::files::archive(super::SUITE)["input/patient-example.json"]);
     let host = Offline::new(&definitions);
     let budget = Budget { steps_max: 100_000, text_bytes_max: 1 << 16 };
     let environment = Environment { now: Some("2026-03-04T05:06:07Z"), budget, ..Environment::new(&host) };

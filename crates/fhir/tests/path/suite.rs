@@ -104,7 +104,7 @@ fn difference(test: &Test, tree: &Tree) -> Option<String> {
 
 #[test]
 fn the_suite_passes_but_for_what_is_listed() {
-    let files = super::archive();
+    let files = crate::files::archive(super::SUITE);
     let trees: BTreeMap<&str, Tree> =
         files.iter().filter_map(|(name, content)| Some((name.strip_prefix("input/")?, super::tree(content)))).collect();
     let tests = read(std::str::from_utf8(&files["tests-fhir-r4.xml"]).unwrap());

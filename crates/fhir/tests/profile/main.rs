@@ -9,11 +9,12 @@
 
 mod cases;
 mod examples;
+#[path = "../shared/expected.rs"]
+mod expected;
+#[path = "../shared/files.rs"]
+mod files;
 mod limits;
 
-use std::collections::BTreeMap;
-use std::io::Read as _;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -24,32 +25,8 @@ use sluice_fhir::profile::Library;
 use sluice_fhir::tree::{Limits, Tree};
 use sluice_fhir::validate::Validator;
 
-/// A path from the root of the repository.
-fn path(relative: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..").join(relative)
-}
-
-#[expect(clippy::disallowed_methods, reason = "a switch of the tests, not a setting")]
-fn bless() -> bool {
-    std::env::var_os("SLUICE_BLESS").is_some()
-}
-
-/// The regular files of a `.tgz`.
-fn archive(relative: &str) -> BTreeMap<String, Bytes> {
-    let file = std::fs::read(path(relative)).unwrap();
-    let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(&*file));
-    let mut files = BTreeMap::new();
-    for entry in archive.entries().unwrap() {
-        let mut entry = entry.unwrap();
-        if entry.header().entry_type().is_file() {
-            let name = entry.path().unwrap().to_string_lossy().trim_start_matches("./").to_owned();
-            let mut content = Vec::new();
-            entry.read_to_end(&mut content).unwrap();
-            files.insert(name, Bytes::from(content));
-        }
-    }
-    files
-}
+use crate::expected::{bless, table};
+use crate::files::{archive, path};
 
 fn package(relative: &str) -> Package {
     Package::from_tgz(&std::fs::read(path(relative)).unwrap(), &package::Limits::default()).unwrap()
@@ -67,13 +44,4 @@ fn issues(validator: &Validator, content: &Bytes) -> Vec<Issue> {
 
 fn is_error(issue: &Issue) -> bool {
     matches!(issue.severity, Severity::Fatal | Severity::Error)
-}
-
-/// A table of tab-separated lines; `#` begins a comment line.
-fn table(relative: &str) -> Vec<Vec<String>> {
-    let text = std::fs::read_to_string(path(relative)).unwrap_or_default();
-    text.lines()
-        .filter(|line| !line.starts_with('#') && !line.is_empty())
-        .map(|line| line.split('\t').map(str::to_owned).collect())
-        .collect()
 }

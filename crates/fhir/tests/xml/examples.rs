@@ -8,7 +8,7 @@ use sluice_fhir::definitions::Definitions;
 use sluice_fhir::tree::{Limits, Tree};
 use sluice_fhir::xml;
 
-use super::{archive, read, table};
+use super::{archive, known, read};
 
 const KNOWN: &str = "tests/cases/xml/hl7-examples.tsv";
 
@@ -27,7 +27,7 @@ fn difference(content: &[u8]) -> Option<String> {
 }
 
 fn all_but_listed(archived: &str, count: usize) {
-    let known = table(KNOWN);
+    let known = known(KNOWN);
     let mut different = BTreeSet::new();
     let mut surprises = Vec::new();
     let mut seen = BTreeSet::new();

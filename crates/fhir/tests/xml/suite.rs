@@ -2,20 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
 use sluice_fhir::canonical;
 use sluice_fhir::definitions::Definitions;
 use sluice_fhir::tree::{Limits, Tree};
 use sluice_fhir::validate::Validator;
 use sluice_fhir::xml;
 
-use super::{archive, read, table};
+use super::{archive, known, read};
 
 const KNOWN: &str = "tests/cases/xml/hl7-suite.tsv";
 
 #[test]
 fn every_xml_file_of_the_validator_suite_is_read_or_refused_as_listed() {
-    let known = table(KNOWN);
+    let known = known(KNOWN);
     let mut refused = BTreeMap::new();
     let mut count = 0;
     for (name, content) in
@@ -50,7 +49,7 @@ fn the_inputs_of_the_fhirpath_suite_mean_the_same_in_xml_and_in_json() {
     for (name, content) in documents {
         let tree = read(&content).unwrap_or_else(|error| panic!("{name}: {error}"));
         let same = json[&format!("input/{}", name.replace(".xml", ".json"))].clone();
-        let same = Tree::parse(Bytes::from(same), &Limits::default()).unwrap();
+        let same = Tree::parse(same, &Limits::default()).unwrap();
         let apart = |tree: &Tree| {
             let mut value = serde_json::from_slice(tree.bytes()).unwrap();
             without_narratives(&mut value);
