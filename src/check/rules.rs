@@ -50,6 +50,12 @@ impl Rules {
         Self::with(settings, &[], &[])
     }
 
+    /// Tells too, as information, which must-support elements of profiles are absent, and their obligations.
+    #[must_use]
+    pub fn with_expectations(self) -> Self {
+        Self { validator: self.validator.with_expectations(true), ..self }
+    }
+
     /// The same with further packages (archives, folders, definitions), and with profiles that every document is held
     /// against beside those that it claims.
     ///

@@ -44,6 +44,9 @@ pub struct Args {
     /// Canonical of a profile that every document is held against, beside those that it claims; may be repeated
     #[arg(long, value_name = "URL")]
     profile: Vec<String>,
+    /// Tells too, as information, which elements that a profile calls must-support are absent, and its obligations
+    #[arg(long)]
+    expectations: bool,
     /// The format, whatever the names of the files are; of standard input, `xml` is one document
     #[arg(long, value_name = "FORMAT", value_enum)]
     from: Option<Form>,
@@ -62,6 +65,7 @@ pub fn run(args: &Args, format: Format, input: impl Read, out: &mut dyn Write) -
         Some(path) => settings(Some(path.clone()))?.check,
     };
     let rules = Rules::with(&check, &args.package, &args.profile).map_err(|error| Failure::Usage(error.to_string()))?;
+    let rules = if args.expectations { rules.with_expectations() } else { rules };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let mut printer = Printer { format, out, exit: Exit::Fine };
     let standard_input = Path::new("-");
@@ -258,7 +262,14 @@ mod tests {
 
     fn run_lines(text: &str) -> (Exit, Vec<serde_json::Value>) {
         let mut out = Vec::new();
-        let args = Args { config: None, package: Vec::new(), profile: Vec::new(), from: None, files: vec!["-".into()] };
+        let args = Args {
+            config: None,
+            package: Vec::new(),
+            profile: Vec::new(),
+            expectations: false,
+            from: None,
+            files: vec!["-".into()],
+        };
         let exit = run(&args, Format::Json, text.as_bytes(), &mut out).unwrap();
         let text = String::from_utf8(out).unwrap();
         (exit, text.lines().map(|line| serde_json::from_str(line).unwrap()).collect())

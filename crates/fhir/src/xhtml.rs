@@ -2,6 +2,10 @@
 //! narrative.html, txt-1 and txt-2). Takes the text of a `div`, says yes or no; builds nothing, resolves no entity, and
 //! refuses whatever could run or be fetched unasked: scripts, forms, frames, processing instructions, document types.
 
+mod parts;
+
+pub(crate) use parts::parts;
+
 /// Elements within each other.
 const DEPTH_MAX: usize = 128;
 const NAMESPACE: &str = "http://www.w3.org/1999/xhtml";

@@ -3,15 +3,16 @@
 //! itself says. A snapshot that the package brings is not read, so it can neither lack nor be stale; it serves only where a
 //! definition has no differential.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::element::{
-    Binding, By, Condition, Context, Discriminator, Element, Openness, Place, Profile, Rule, Sample, Slice, Slicing,
-    Step, Test, TypeRule, steps,
+    Aggregation, Binding, By, Context, Discriminator, Element, More, Openness, Place, Profile, Rule, Sample, Slice,
+    Slicing, TypeRule, steps,
 };
 use crate::definitions::program::Shape;
 use crate::definitions::{Definitions, Strength, TypeId, TypeKind};
+use crate::outcome::Severity;
 use crate::package::{extension, items, text};
 use crate::path::Type;
 use crate::tree::{Node, Tree};
@@ -20,20 +21,45 @@ use crate::tree::{Node, Tree};
 const ELEMENTS_MAX: usize = 20_000;
 const FHIR_TYPE: &str = "http://hl7.org/fhir/StructureDefinition/structuredefinition-fhir-type";
 const MAX_VALUE_SET: &str = "http://hl7.org/fhir/StructureDefinition/elementdefinition-maxValueSet";
+const ADDITIONAL_BINDING: [&str; 2] = [
+    "http://hl7.org/fhir/tools/StructureDefinition/additional-binding",
+    "http://hl7.org/fhir/5.0/StructureDefinition/extension-ElementDefinition.binding.additional",
+];
+const IMPOSE: &str = "http://hl7.org/fhir/StructureDefinition/structuredefinition-imposeProfile";
+const LANGUAGES: &str = "http://hl7.org/fhir/StructureDefinition/narrative-language-control";
+const SOURCE: &str = "http://hl7.org/fhir/StructureDefinition/narrative-source-control";
+const HAS_VALUE: &str = "http://hl7.org/fhir/5.0/StructureDefinition/extension-ElementDefinition.mustHaveValue";
+const ALTERNATIVES: &str = "http://hl7.org/fhir/5.0/StructureDefinition/extension-ElementDefinition.valueAlternatives";
+const OBLIGATION: &str = "http://hl7.org/fhir/StructureDefinition/obligation";
 /// Types of FHIRPath's own, for ids, urls and values of primitives.
 const SYSTEM_TYPE: &str = "http://hl7.org/fhirpath/System.";
 
+/// A definition, and the versions that it means where its package names a canonical without one.
+pub(super) struct Layer {
+    pub(super) tree: Arc<Tree>,
+    /// By canonical; none for those that are there in one version only.
+    pub(super) versions: BTreeMap<String, String>,
+}
+
 /// Compiles a profile of the type `of`; `chain` is its definitions, the one next to the type first.
-pub(super) fn compile(definitions: &Definitions, chain: &[Arc<Tree>], of: TypeId) -> Result<Profile, String> {
-    let mut draft = Draft { definitions, of, elements: Vec::new(), shapes: Vec::new(), choices: Vec::new() };
+pub(super) fn compile(definitions: &Definitions, chain: &[Layer], of: TypeId) -> Result<Profile, String> {
+    let mut draft = Draft {
+        definitions,
+        of,
+        elements: Vec::new(),
+        shapes: Vec::new(),
+        choices: Vec::new(),
+        above: Vec::new(),
+        general: Vec::new(),
+    };
     let kind = definitions.type_kind(of);
     let root = if kind == TypeKind::Primitive { Type::Unknown } else { Type::Object(of, 0) };
     draft.add(definitions.type_name(of), definitions.type_name(of), Some(root))?;
-    for tree in chain {
-        draft.apply(tree)?;
+    for layer in chain {
+        draft.apply(layer)?;
     }
     draft.finish();
-    let last = chain.last().map(|tree| tree.root());
+    let last = chain.last().map(|layer| layer.tree.root());
     let contexts = last.into_iter().flat_map(|node| items(node, "context")).filter_map(|context| {
         Some(Context { kind: text(context, "type")?.into(), expression: text(context, "expression")?.into() })
     });
@@ -46,6 +72,7 @@ pub(super) fn compile(definitions: &Definitions, chain: &[Arc<Tree>], of: TypeId
         of,
         contexts: contexts.collect(),
         is_modifier: last.is_some_and(is_modifier),
+        imposed: last.map(|node| extensions(node, IMPOSE, "valueCanonical")).unwrap_or_default(),
         elements: draft.elements,
     })
 }
@@ -56,14 +83,32 @@ fn elements_of<'t>(definition: Node<'t>) -> impl Iterator<Item = Node<'t>> {
     of("differential").or_else(|| of("snapshot")).into_iter().flat_map(Node::items)
 }
 
-struct Draft<'d> {
-    definitions: &'d Definitions,
+/// Calls back with each canonical that an element of a definition names: profiles, targets, value sets.
+pub(super) fn canonicals(definition: Node<'_>, mut each: impl FnMut(&str)) {
+    for element in elements_of(definition) {
+        for ty in items(element, "type") {
+            for canonical in items(ty, "profile").chain(items(ty, "targetProfile")) {
+                canonical.as_str().into_iter().for_each(|canonical| each(&canonical));
+            }
+        }
+        if let Some(binding) = element.member("binding") {
+            binding.member("valueSet").and_then(Node::as_str).into_iter().for_each(|canonical| each(&canonical));
+        }
+    }
+}
+
+pub(super) struct Draft<'d> {
+    pub(super) definitions: &'d Definitions,
     of: TypeId,
-    elements: Vec<Element>,
+    pub(super) elements: Vec<Element>,
     /// Of each element the type, where it is one.
-    shapes: Vec<Option<Type>>,
+    pub(super) shapes: Vec<Option<Type>>,
     /// Whether it is a choice of types.
-    choices: Vec<bool>,
+    pub(super) choices: Vec<bool>,
+    /// The element that it is a child or a slice of.
+    pub(super) above: Vec<Option<Place>>,
+    /// The element of the same path that speaks of more items; told at the end.
+    pub(super) general: Vec<Option<Place>>,
 }
 
 impl Draft<'_> {
@@ -74,11 +119,13 @@ impl Draft<'_> {
         self.elements.push(Element { name: name.into(), id: id.into(), ..Element::default() });
         self.shapes.push(ty);
         self.choices.push(false);
+        self.above.push(None);
         Ok(self.elements.len() - 1)
     }
 
     /// Lays one definition over what is there.
-    fn apply(&mut self, tree: &Arc<Tree>) -> Result<(), String> {
+    fn apply(&mut self, layer: &Layer) -> Result<(), String> {
+        let tree = &layer.tree;
         // Where a path was last: children follow their parent, those of a slice the slice.
         let mut last: HashMap<String, Place> = HashMap::new();
         for node in elements_of(tree.root()) {
@@ -87,7 +134,7 @@ impl Draft<'_> {
             let Some((parent_path, name)) = path.rsplit_once('.') else {
                 last.clear();
                 last.insert(path, 0);
-                self.merge(0, tree, node);
+                self.merge(0, layer, node);
                 continue;
             };
             // With ids the parent is certain; without, it is the last one of that path.
@@ -99,7 +146,7 @@ impl Draft<'_> {
             let Some(place) = self.child(parent, name, slice.as_deref())? else {
                 return Err(format!("`{path}` is no element of {}", self.definitions.type_name(self.of)));
             };
-            self.merge(place, tree, node);
+            self.merge(place, layer, node);
             last.retain(|known, _| !(known.starts_with(&path) && known[path.len()..].starts_with('.')));
             last.insert(path, place);
         }
@@ -175,6 +222,7 @@ impl Draft<'_> {
             let id = format!("{}.{field}", self.elements[parent].id);
             let place = self.add(&field, &id, ty)?;
             self.choices[place] = is_choice;
+            self.above[place] = Some(parent);
             self.elements[parent].children.push(place);
             place
         };
@@ -199,6 +247,7 @@ impl Draft<'_> {
                 let field = self.elements[place].name.clone();
                 let id = format!("{}:{part}", self.elements[element].id);
                 let new = self.add(&field, &id, ty.or(self.shapes[place]))?;
+                self.above[new] = Some(place);
                 self.elements[place].slices.push(Slice { name: part.into(), element: new, conditions: Vec::new() });
                 new
             };
@@ -207,9 +256,10 @@ impl Draft<'_> {
     }
 
     /// Adds what a definition says of an element. Profiles only narrow: of two cardinalities both hold.
-    fn merge(&mut self, place: Place, tree: &Arc<Tree>, node: Node<'_>) {
+    fn merge(&mut self, place: Place, layer: &Layer, node: Node<'_>) {
+        let tree = &layer.tree;
         let number = |name: &str| node.member(name).and_then(|n| n.number()?.parse::<u32>().ok());
-        let types = self.types(node);
+        let types = self.types(layer, node);
         if let [only] = &*types
             && self.shapes[place].is_none()
         {
@@ -240,8 +290,9 @@ impl Draft<'_> {
         }
         element.length_max = number("maxLength").or(element.length_max);
         if let Some(binding) = node.member("binding") {
-            element.bindings = bindings(binding);
+            element.bindings = bindings(layer, binding);
         }
+        merge_more(&mut element.more, node);
         for constraint in items(node, "constraint") {
             let Some(rule) = rule(constraint) else { continue };
             if element.constraints.iter().all(|known| known.key != rule.key) {
@@ -259,207 +310,107 @@ impl Draft<'_> {
         }
     }
 
-    fn types(&self, node: Node<'_>) -> Vec<TypeRule> {
+    fn types(&self, layer: &Layer, node: Node<'_>) -> Vec<TypeRule> {
         let rule = |node: Node<'_>| {
             let code = extension(node, FHIR_TYPE, "valueUrl")
                 .and_then(Node::as_str)
                 .or_else(|| node.member("code")?.as_str())?;
-            let list = |name| items(node, name).filter_map(|item| Some(item.as_str()?.into())).collect();
-            Some(TypeRule { code: (*code).into(), profiles: list("profile"), targets: list("targetProfile") })
+            let list = |name| items(node, name).filter_map(|item| Some(layer.meant(&item.as_str()?))).collect();
+            Some(TypeRule {
+                code: (*code).into(),
+                profiles: list("profile"),
+                targets: list("targetProfile"),
+                aggregation: aggregation(node),
+            })
         };
         items(node, "type")
             .filter_map(rule)
             .filter(|rule| !rule.code.starts_with(SYSTEM_TYPE) && self.definitions.type_named(&rule.code).is_some())
             .collect()
     }
+}
 
-    /// Tells of each slice what makes an item belong to it.
-    fn finish(&mut self) {
-        for place in 0..self.elements.len() {
-            for number in 0..self.elements[place].slices.len() {
-                let slice = &self.elements[place].slices[number];
-                let conditions = self.conditions(place, slice);
-                self.elements[place].slices[number].conditions = conditions;
-            }
-        }
-    }
-
-    fn conditions(&self, place: Place, slice: &Slice) -> Vec<Condition> {
-        let (element, own) = (&self.elements[place], &self.elements[slice.element]);
-        let of_this = |test| Condition { path: Box::default(), test, text: "$this".into() };
-        if matches!(&*element.name, "extension" | "modifierExtension") {
-            return vec![Condition { text: "url".into(), ..of_this(self.urls(own)) }];
-        }
-        let discriminators = element.slicing.as_ref().map_or(&[][..], |slicing| &slicing.discriminators);
-        if discriminators.is_empty() {
-            // The slices of a choice are told apart by their types.
-            let types = self.type_names(slice.element);
-            let is_told = self.choices[place] && !types.is_empty();
-            return vec![of_this(if is_told { Test::Types(types) } else { Test::Undecidable })];
-        }
-        discriminators.iter().map(|discriminator| self.condition(slice.element, discriminator)).collect()
-    }
-
-    fn urls(&self, own: &Element) -> Test {
-        let url = own.children.iter().map(|&child| &self.elements[child]).find(|child| &*child.name == "url");
-        let url = url.and_then(|url| url.fixed.as_ref().or(url.patterns.first()));
-        if let Some(url) = url.and_then(|url| url.node().as_str().map(|url| url.as_ref().into())) {
-            return Test::Urls(Box::new([url]));
-        }
-        let urls: Box<[Box<str>]> =
-            profiles(own).iter().map(|canonical| crate::package::unversioned(canonical).into()).collect();
-        if urls.is_empty() { Test::Undecidable } else { Test::Urls(urls) }
-    }
-
-    fn type_names(&self, place: Place) -> Box<[Box<str>]> {
-        let element = &self.elements[place];
-        if element.types.is_empty() {
-            return self.shapes[place].into_iter().map(|ty| ty.name(self.definitions).into()).collect();
-        }
-        element.types.iter().map(|rule| rule.code.clone()).collect()
-    }
-
-    fn condition(&self, slice: Place, discriminator: &Discriminator) -> Condition {
-        let text = discriminator.text.clone();
-        let all = &discriminator.path;
-        let whole = |test| Condition { path: all.clone(), test, text: text.clone() };
-        let found = self.descend(slice, all);
-        match discriminator.by {
-            By::Unknown => whole(Test::Undecidable),
-            By::Exists => {
-                let element = found.place.map(|place| &self.elements[place]);
-                whole(match element {
-                    Some(element) if element.max == Some(0) => Test::Exists(false),
-                    Some(element) if element.min > 0 => Test::Exists(true),
-                    _ => Test::Undecidable,
-                })
-            }
-            By::Type | By::Profile => {
-                let resolved = all.last() == Some(&Step::Resolve);
-                let Some(place) = found.place else { return whole(Test::Undecidable) };
-                let element = &self.elements[place];
-                let named: Box<[Box<str>]> = if resolved {
-                    element.types.iter().flat_map(|rule| rule.targets.iter().cloned()).collect()
-                } else if discriminator.by == By::Type {
-                    return whole(match self.type_names(place) {
-                        names if names.is_empty() => Test::Undecidable,
-                        names => Test::Types(names),
-                    });
-                } else {
-                    profiles(element)
-                };
-                whole(if named.is_empty() { Test::Undecidable } else { Test::Profiles(named) })
-            }
-            By::Value => {
-                if let Some(place) = found.place.filter(|&place| self.elements[place].is_telling(&self.elements)) {
-                    if let Some(Step::Member(name)) = all.last()
-                        && &**name == "url"
-                        && all.len() == 1
-                    {
-                        return Condition { path: Box::default(), test: self.urls(&self.elements[slice]), text };
-                    }
-                    return whole(Test::Element(place));
-                }
-                if let Some((at, sample)) = found.sample {
-                    return Condition { path: all[..at].into(), test: Test::Sample(sample), text };
-                }
-                if let Some((at, profiles)) = found.profiles {
-                    let test = Test::Within { profiles, path: all[at..].into() };
-                    return Condition { path: all[..at].into(), test, text };
-                }
-                whole(match found.place.map(|place| &self.elements[place]) {
-                    Some(element) if element.max == Some(0) => Test::Exists(false),
-                    Some(element) if element.min > 0 => Test::Exists(true),
-                    _ => Test::Undecidable,
-                })
-            }
-        }
-    }
-
-    /// Where a discriminator's path leads in a slice.
-    fn descend(&self, slice: Place, path: &[Step]) -> Found {
-        let mut found = Found { place: Some(slice), sample: None, profiles: None };
-        let mut samples: Vec<Sample> = Vec::new();
-        for (at, step) in path.iter().enumerate() {
-            let before = found.place.map(|place| &self.elements[place]);
-            if let Some(element) = before {
-                let named = profiles(element);
-                if !named.is_empty() {
-                    found.profiles = Some((at, named));
-                }
-                samples.extend(element.fixed.iter().chain(&element.patterns).cloned());
-            }
-            samples = match step {
-                Step::Member(name) => samples.iter().filter_map(|sample| sample.part(name)).collect(),
-                Step::OfType(_) => samples,
-                Step::Extension(_) | Step::Resolve => Vec::new(),
-            };
-            found.place = before.and_then(|element| {
-                let child = |name: &str| {
-                    element.children.iter().copied().find(|&child| *self.elements[child].name == *name)
-                };
-                match step {
-                    Step::Member(name) => child(name),
-                    Step::Resolve => found.place,
-                    Step::OfType(name) => {
-                        let of_type = |slice: &&Slice| self.type_names(slice.element).iter().any(|known| known == name);
-                        element.slices.iter().find(of_type).map(|slice| slice.element).or(found.place)
-                    }
-                    Step::Extension(url) => {
-                        let extensions = &self.elements[child("extension")?];
-                        let has = |slice: &&Slice| {
-                            matches!(self.urls(&self.elements[slice.element]), Test::Urls(urls) if urls.contains(url))
-                        };
-                        extensions.slices.iter().find(has).map(|slice| slice.element)
-                    }
-                }
-            });
-            if *step == Step::Resolve
-                && let Some(element) = before
-            {
-                let targets: Box<[Box<str>]> =
-                    element.types.iter().flat_map(|rule| rule.targets.iter().cloned()).collect();
-                found.profiles = (!targets.is_empty()).then_some((at + 1, targets));
-            }
-            if let Step::Extension(url) = step
-                && at + 1 < path.len()
-            {
-                found.profiles = Some((at + 1, Box::new([url.clone()])));
-            }
-        }
-        if let Some(place) = found.place {
-            let named = profiles(&self.elements[place]);
-            if !named.is_empty() {
-                found.profiles = Some((path.len(), named));
-            }
-        }
-        found.sample = samples.into_iter().next().map(|sample| (path.len(), sample));
-        found
+impl Layer {
+    /// A canonical with the version that this definition means.
+    fn meant(&self, canonical: &str) -> Box<str> {
+        self.versions.get(canonical).map_or(canonical, String::as_str).into()
     }
 }
 
-/// What was met on a discriminator's path.
-struct Found {
-    /// The element at its end.
-    place: Option<Place>,
-    /// A value that an element on the way fixes there.
-    sample: Option<(usize, Sample)>,
-    /// The profiles of the last element on the way that names some, and after how many steps.
-    profiles: Option<(usize, Box<[Box<str>]>)>,
+/// Values of all extensions with that url.
+fn extensions(node: Node<'_>, url: &str, value: &str) -> Box<[Box<str>]> {
+    extension_parts(node, url).filter_map(|extension| Some(text(extension, value)?.into())).collect()
 }
 
-/// The profiles that an element's types name.
-fn profiles(element: &Element) -> Box<[Box<str>]> {
-    element.types.iter().flat_map(|rule| rule.profiles.iter().cloned()).collect()
+/// The extensions within one, by url.
+fn extension_parts<'t>(node: Node<'t>, url: &str) -> impl Iterator<Item = Node<'t>> {
+    items(node, "extension").filter(move |part| part.member("url").is_some_and(|own| own.is_str(url)))
 }
 
-fn bindings(node: Node<'_>) -> Vec<Binding> {
+fn aggregation(node: Node<'_>) -> Option<Aggregation> {
+    let has = |mode: &str| items(node, "aggregation").any(|item| item.is_str(mode));
+    let found = Aggregation { contained: has("contained"), referenced: has("referenced"), bundled: has("bundled") };
+    (found.contained || found.referenced || found.bundled).then_some(found)
+}
+
+/// What few elements say: R5's members, and the extensions that stand for them in R4.
+fn merge_more(more: &mut Option<Box<More>>, node: Node<'_>) {
+    let is_true = |node: Option<Node<'_>>| node.and_then(Node::as_bool).unwrap_or(false);
+    let must_support = is_true(node.member("mustSupport"));
+    if !must_support && node.member("extension").is_none() && node.member("mustHaveValue").is_none() {
+        return;
+    }
+    let more = more.get_or_insert_default();
+    more.must_support |= must_support;
+    more.has_value |= is_true(node.member("mustHaveValue")) || is_true(extension(node, HAS_VALUE, "valueBoolean"));
+    let merge = |known: &mut Box<[Box<str>]>, new: Box<[Box<str>]>| {
+        if !new.is_empty() {
+            *known = new;
+        }
+    };
+    merge(&mut more.alternatives, extensions(node, ALTERNATIVES, "valueCanonical"));
+    merge(&mut more.languages, extensions(node, LANGUAGES, "valueCode"));
+    let codes = extension_parts(node, OBLIGATION).flat_map(|one| extensions(one, "code", "valueCode").into_vec());
+    merge(&mut more.obligations, codes.collect());
+    if let Some(level) = extension(node, SOURCE, "valueCode").and_then(Node::as_str) {
+        more.source = match &*level {
+            "error" => Some(Severity::Error),
+            "warning" => Some(Severity::Warning),
+            _ => Some(Severity::Information),
+        };
+    }
+}
+
+fn bindings(layer: &Layer, node: Node<'_>) -> Vec<Binding> {
     let mut found = Vec::new();
     let strength = text(node, "strength").and_then(|strength| Strength::parse(&strength));
     if let (Some(strength), Some(value_set)) = (strength, text(node, "valueSet"))
         && strength >= Strength::Extensible
     {
-        found.push(Binding { strength, value_set: value_set.into() });
+        found.push(Binding { strength, value_set: layer.meant(&value_set) });
+    }
+    // Bindings beside it (ElementDefinition.binding.additional of R5); those for certain uses only are left alone.
+    let is_additional = |one: &Node<'_>| {
+        let url = one.member("url");
+        ADDITIONAL_BINDING.iter().any(|known| url.is_some_and(|url| url.is_str(known)))
+            && extension_parts(*one, "usage").next().is_none()
+    };
+    let part = |one, name, value| extension_parts(one, name).next().and_then(|part| text(part, value));
+    let stood_for = items(node, "extension")
+        .filter(is_additional)
+        .map(|one| (part(one, "purpose", "valueCode"), part(one, "valueSet", "valueCanonical")));
+    let additional = items(node, "additional")
+        .filter(|one| one.member("usage").is_none())
+        .map(|one| (text(one, "purpose"), text(one, "valueSet")))
+        .chain(stood_for)
+        .filter_map(|(purpose, value_set)| purpose.zip(value_set));
+    for (purpose, value_set) in additional {
+        let strength = match &*purpose {
+            "maximum" | "required" => Strength::Required,
+            "extensible" => Strength::Extensible,
+            _ => continue,
+        };
+        found.push(Binding { strength, value_set: layer.meant(&value_set) });
     }
     if let Some(max) = extension(node, MAX_VALUE_SET, "valueCanonical").and_then(Node::as_str) {
         found.push(Binding { strength: Strength::Required, value_set: (*max).into() });

@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use crate::definitions::{Strength, TypeId};
+use crate::outcome::Severity;
 use crate::path::{Invariant, Type};
 use crate::tree::{Node, NodeId, Tree};
 
@@ -23,6 +24,8 @@ pub(crate) struct Profile {
     pub(crate) contexts: Vec<Context>,
     /// An extension that modifies what it stands in.
     pub(crate) is_modifier: bool,
+    /// Profiles that hold for whatever claims this one (structuredefinition-imposeProfile).
+    pub(crate) imposed: Box<[Box<str>]>,
 }
 
 /// Where an extension may stand (StructureDefinition.context).
@@ -58,6 +61,25 @@ pub(crate) struct Element {
     pub(crate) length_max: Option<u32>,
     pub(crate) value_min: Option<Sample>,
     pub(crate) value_max: Option<Sample>,
+    /// What few elements say.
+    pub(crate) more: Option<Box<More>>,
+}
+
+/// Demands that few elements make, and expectations that none can break.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct More {
+    /// A primitive has a value, not only extensions (ElementDefinition.mustHaveValue of R5).
+    pub(crate) has_value: bool,
+    /// Extensions, one of which stands where the value does not (ElementDefinition.valueAlternatives of R5).
+    pub(crate) alternatives: Box<[Box<str>]>,
+    /// Languages that a narrative has a section in: `_no`, `_yes`, `_resource` or a language (narrative-language-control).
+    pub(crate) languages: Box<[Box<str>]>,
+    /// Of a narrative without a source for each part (narrative-source-control).
+    pub(crate) source: Option<Severity>,
+    /// Systems must support it (ElementDefinition.mustSupport).
+    pub(crate) must_support: bool,
+    /// What who fills or reads it is obliged to: `SHALL:populate-if-known`.
+    pub(crate) obligations: Box<[Box<str>]>,
 }
 
 /// A type that an element may have, with what it or its target must conform to.
@@ -68,6 +90,19 @@ pub(crate) struct TypeRule {
     pub(crate) profiles: Box<[Box<str>]>,
     /// What a reference may point to; empty: anything.
     pub(crate) targets: Box<[Box<str>]>,
+    /// Where that may be; None: anywhere.
+    pub(crate) aggregation: Option<Aggregation>,
+}
+
+/// Where the target of a reference may be (resource-aggregation-mode).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Aggregation {
+    /// In the resource itself.
+    pub(crate) contained: bool,
+    /// In another place.
+    pub(crate) referenced: bool,
+    /// In the same Bundle.
+    pub(crate) bundled: bool,
 }
 
 /// A binding, by the canonical of its value set.
@@ -224,6 +259,13 @@ impl Element {
 pub(crate) fn steps(path: &str) -> Option<Box<[Step]>> {
     let mut steps = Vec::new();
     let mut rest = path.trim();
+    // `(value as Quantity).code`
+    if let Some((inner, after)) = rest.strip_prefix('(').and_then(|inner| inner.split_once(')'))
+        && !inner.contains('(')
+    {
+        steps.extend(self::steps(inner)?);
+        rest = after.strip_prefix('.').unwrap_or(after);
+    }
     while !rest.is_empty() {
         let name_end = rest.find(['.', '(']).unwrap_or(rest.len());
         let (name, after) = rest.split_at(name_end);
@@ -244,7 +286,9 @@ pub(crate) fn steps(path: &str) -> Option<Box<[Step]>> {
                 steps.push(Step::OfType(name.strip_prefix("FHIR.").unwrap_or(name).into()));
             }
             (name, None) if !name.is_empty() => {
-                steps.push(Step::Member(name.strip_suffix("[x]").unwrap_or(name).into()));
+                let (name, of) = name.split_once(" as ").map_or((name, None), |(name, of)| (name, Some(of.trim())));
+                steps.push(Step::Member(name.trim().trim_end_matches("[x]").into()));
+                steps.extend(of.map(|of| Step::OfType(of.strip_prefix("FHIR.").unwrap_or(of).into())));
             }
             _ => return None,
         }
@@ -273,6 +317,12 @@ mod tests {
         );
         assert_eq!(*steps("$this.resolve()").unwrap(), [Step::Resolve]);
         assert_eq!(*steps("value.ofType(Quantity)").unwrap(), [member("value"), Step::OfType("Quantity".into())]);
+        let as_boolean = [Step::Extension("http://a.b".into()), member("value"), Step::OfType("boolean".into())];
+        assert_eq!(*steps("extension('http://a.b').value as boolean").unwrap(), as_boolean);
+        assert_eq!(
+            *steps("(value as Quantity).code").unwrap(),
+            [member("value"), Step::OfType("Quantity".into()), member("code")]
+        );
         assert!(steps("where(a = 1)").is_none());
         assert!(steps("a..b").is_none() && steps("a(").is_none());
     }

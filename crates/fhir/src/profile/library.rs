@@ -4,18 +4,19 @@
 //! profile is compiled when it is first asked for. What is compiled goes by the digest of its definition and its bases',
 //! so a library made of other packages takes it over where nothing changed.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
-use super::compile::compile;
+use super::compile::{Layer, canonicals, compile};
 use super::element::Profile;
+use super::releases;
 use super::terminology::{Concepts, Set};
 use crate::definitions::{Definitions, TypeId, TypeKind};
 use crate::package::{Package, PackageError, text, unversioned};
-use crate::tree::{Limits, Tree};
+use crate::tree::{Limits, Node, Tree};
 
 /// Definitions on top of each other; a chain that is longer goes in circles.
 const CHAIN_MAX: usize = 64;
@@ -52,6 +53,8 @@ pub struct Library {
     entries: Vec<Entry>,
     /// By url without version; the newest version first.
     by_url: HashMap<Box<str>, Vec<usize>>,
+    /// Extensions that stand for elements of other releases, as far as they were met.
+    releases: Mutex<HashMap<Box<str>, Arc<Profile>>>,
     compiled: Arc<Compiled>,
 }
 
@@ -126,6 +129,7 @@ impl Library {
             missing: BTreeSet::new(),
             entries: Vec::new(),
             by_url: HashMap::new(),
+            releases: Mutex::default(),
             compiled: Arc::default(),
         };
         let known: HashSet<String> = packages.iter().map(Package::id).chain([library.core.id().to_owned()]).collect();
@@ -232,20 +236,41 @@ impl Library {
         if let Some(entry) = self.find(canonical, None, |kind| matches!(kind, Kind::Structure(_))) {
             return self.structure(entry);
         }
-        let id = url.strip_prefix(CORE).and_then(|name| self.core.type_named(name));
-        id.map_or(Named::Unknown, Named::Type)
+        if let Some(name) = url.strip_prefix(CORE) {
+            return self.core.type_named(name).map_or(Named::Unknown, Named::Type);
+        }
+        self.of_release(url).map_or(Named::Unknown, Named::Profile)
     }
 
-    /// The value set that a canonical names.
-    pub(super) fn set(&self, canonical: &str) -> Option<Arc<Set>> {
-        let entry = self.find(canonical, None, |kind| matches!(kind, Kind::Set(_)))?;
+    /// The definition of an extension that stands for an element of another release.
+    fn of_release(&self, url: &str) -> Option<Arc<Profile>> {
+        if !releases::is_one(url) {
+            return None;
+        }
+        let lock = || self.releases.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = lock().get(url) {
+            return Some(Arc::clone(known));
+        }
+        let definition = releases::definition(url, &self.core)?;
+        let tree = Tree::parse(definition.into(), &Limits::default()).ok()?;
+        let layer = Layer { tree: Arc::new(tree), versions: BTreeMap::new() };
+        let profile = Arc::new(compile(&self.core, &[layer], self.core.type_named("Extension")?).ok()?);
+        // There are as many as the releases have elements.
+        lock().insert(url.into(), Arc::clone(&profile));
+        Some(profile)
+    }
+
+    /// The value set that a canonical names, in what package it stands, as seen from the package `from`.
+    pub(super) fn set(&self, canonical: &str, from: Option<usize>) -> Option<(Arc<Set>, usize)> {
+        let entry = self.find(canonical, from, |kind| matches!(kind, Kind::Set(_)))?;
         let Kind::Set(content) = &entry.kind else { return None };
-        content.get_or_init(|| entry.tree().ok().map(|tree| Arc::new(Set::read(tree.root())))).clone()
+        let set = content.get_or_init(|| entry.tree().ok().map(|tree| Arc::new(Set::read(tree.root())))).clone()?;
+        Some((set, entry.package))
     }
 
-    /// The code system of that url.
-    pub(super) fn system(&self, canonical: &str) -> Option<Arc<Concepts>> {
-        let entry = self.find(canonical, None, |kind| matches!(kind, Kind::System(_)))?;
+    /// The code system of that url, with or without a version, as seen from the package `from`.
+    pub(super) fn system(&self, canonical: &str, from: Option<usize>) -> Option<Arc<Concepts>> {
+        let entry = self.find(canonical, from, |kind| matches!(kind, Kind::System(_)))?;
         let Kind::System(content) = &entry.kind else { return None };
         content.get_or_init(|| entry.tree().ok().and_then(|tree| Concepts::read(tree.root())).map(Arc::new)).clone()
     }
@@ -313,9 +338,13 @@ impl Library {
                 // The definition of a type itself: the core's own stands for it.
                 break of;
             }
+            let versions = self.versions(root, at.package);
             hasher.update(Sha256::digest(&at.content));
+            for version in versions.values() {
+                hasher.update(Sha256::digest(version));
+            }
             let base = text(root, "baseDefinition").ok_or("it has no base definition")?;
-            chain.push(Arc::new(tree));
+            chain.push(Layer { tree: Arc::new(tree), versions });
             let core = unversioned(&base).strip_prefix(CORE).and_then(|name| self.core.type_named(name));
             match self.find(&base, Some(at.package), |kind| matches!(kind, Kind::Structure(_))) {
                 Some(next) if core.is_none() => at = next,
@@ -332,6 +361,7 @@ impl Library {
                 elements: Vec::new(),
                 contexts: Vec::new(),
                 is_modifier: false,
+                imposed: Box::default(),
             }));
         }
         let digest: [u8; 32] = hasher.finalize().into();
@@ -343,6 +373,22 @@ impl Library {
         let profile = Arc::new(compile(&self.core, &chain, of)?);
         lock().insert(digest, Arc::clone(&profile));
         Ok(profile)
+    }
+
+    /// Of the canonicals that a definition names without a version and that are there in several: those that its package means.
+    fn versions(&self, definition: Node<'_>, package: usize) -> BTreeMap<String, String> {
+        let mut meant = BTreeMap::new();
+        canonicals(definition, |canonical| {
+            if self.by_url.get(canonical).is_none_or(|places| places.len() < 2) || meant.contains_key(canonical) {
+                return;
+            }
+            let is_named = |kind: &Kind| matches!(kind, Kind::Structure(_) | Kind::Set(_));
+            let version = self.find(canonical, Some(package), is_named).and_then(|entry| entry.version.as_deref());
+            if let Some(version) = version {
+                meant.insert(canonical.to_owned(), format!("{canonical}|{version}"));
+            }
+        });
+        meant
     }
 
     /// Whether a type is what another is, or specializes it.

@@ -18,13 +18,19 @@ const UCUM: &str = "http://unitsofmeasure.org";
 
 /// How deep a question has gone, and how many sets it may still ask.
 struct Depth<'q> {
-    depth: u32,
+    sets: u32,
     sets_left: &'q Cell<u32>,
+    /// The package of the value set that is asked, by whose dependencies it names others.
+    from: Option<usize>,
 }
 
 impl Depth<'_> {
     fn below(&self) -> Self {
-        Self { depth: self.depth + 1, sets_left: self.sets_left }
+        Self { sets: self.sets + 1, ..*self }
+    }
+
+    fn of(&self, package: usize) -> Self {
+        Self { from: Some(package), ..*self }
     }
 }
 
@@ -58,22 +64,22 @@ impl Library {
     /// Whether a code is a member of the value set with that canonical; without a system, by that of any member.
     pub(crate) fn member_of(&self, value_set: &str, system: Option<&str>, code: &str) -> Membership {
         let sets_left = Cell::new(SETS_MAX);
-        self.member(value_set, system, code, &Depth { depth: 0, sets_left: &sets_left })
+        self.member(value_set, system, code, &Depth { sets: 0, sets_left: &sets_left, from: None })
     }
 
     /// The same of a value set that stands in a resource itself.
     pub(crate) fn member_of_node(&self, set: Node<'_>, system: Option<&str>, code: &str) -> Membership {
         let sets_left = Cell::new(SETS_MAX);
-        contains(&Set::read(set), self, system, code, &Depth { depth: 0, sets_left: &sets_left })
+        contains(&Set::read(set), self, system, code, &Depth { sets: 0, sets_left: &sets_left, from: None })
     }
 
     fn member(&self, value_set: &str, system: Option<&str>, code: &str, depth: &Depth<'_>) -> Membership {
-        if depth.depth > DEPTH_MAX || depth.sets_left.get() == 0 {
+        if depth.sets > DEPTH_MAX || depth.sets_left.get() == 0 {
             return Membership::Unknown;
         }
         depth.sets_left.set(depth.sets_left.get() - 1);
-        if let Some(set) = self.set(value_set) {
-            return contains(&set, self, system, code, depth);
+        if let Some((set, package)) = self.set(value_set, depth.from) {
+            return contains(&set, self, system, code, &depth.of(package));
         }
         let core = self.core();
         let Some(set) = core.value_set(unversioned(value_set)) else { return Membership::Unknown };
@@ -85,7 +91,7 @@ impl Library {
 
     /// Whether the first code of a system covers the second.
     pub(crate) fn subsumes(&self, system: &str, broader: &str, narrower: &str) -> Option<bool> {
-        self.system(system)?.subsumes(broader, narrower)
+        self.system(system, None)?.subsumes(broader, narrower)
     }
 }
 
@@ -124,7 +130,7 @@ fn part_contains(part: &Part, library: &Library, system: Option<&str>, code: &st
             if system.is_some_and(|system| **own != *system) {
                 return Membership::Out;
             }
-            match (&part.codes, library.system(own)) {
+            match (&part.codes, library.system(part.versioned(), depth.from)) {
                 (Some(codes), _) if codes.contains(code) => Membership::In,
                 (Some(codes), Some(known)) if !known.case_sensitive => {
                     let same = codes.iter().any(|one| one.to_lowercase() == code.to_lowercase());

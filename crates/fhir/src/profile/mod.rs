@@ -4,9 +4,11 @@
 //! nobody claims cost nothing. Does no I/O: who calls brings the packages.
 
 mod compile;
+mod conditions;
 pub(crate) mod element;
 pub(crate) mod library;
 mod member;
+pub(crate) mod releases;
 mod terminology;
 pub(crate) mod value;
 

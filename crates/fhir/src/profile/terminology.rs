@@ -150,6 +150,8 @@ pub(crate) struct Set {
 #[derive(Debug)]
 pub(super) struct Part {
     pub(super) system: Option<Box<str>>,
+    /// `system|version`, where it names one.
+    versioned: Option<Box<str>>,
     pub(super) codes: Option<HashSet<Box<str>>>,
     pub(super) filters: Vec<Filter>,
     pub(super) sets: Vec<Box<str>>,
@@ -192,11 +194,19 @@ impl Set {
 }
 
 impl Part {
+    /// The system with the version that it names.
+    pub(super) fn versioned(&self) -> &str {
+        self.versioned.as_deref().or(self.system.as_deref()).unwrap_or_default()
+    }
+
     fn read(node: Node<'_>) -> Self {
         let codes: HashSet<Box<str>> = items(node, "concept").filter_map(|c| Some(text(c, "code")?.into())).collect();
         let of = |filter, name| text(filter, name).unwrap_or_default().into();
         Self {
             system: text(node, "system").map(Into::into),
+            versioned: text(node, "system")
+                .zip(text(node, "version"))
+                .map(|(system, version)| format!("{system}|{version}").into()),
             codes: (!codes.is_empty()).then_some(codes),
             filters: items(node, "filter")
                 .map(|filter| Filter {

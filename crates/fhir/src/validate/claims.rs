@@ -15,11 +15,13 @@ pub(super) struct Profiles<'w> {
     pub(super) nesting: u32,
     /// Above 0, nothing is reported: whether there is an error is all that is asked.
     pub(super) asking: u32,
+    /// What must be supported, and obligations, are told too.
+    pub(super) tells_expectations: bool,
 }
 
 impl<'w> Profiles<'w> {
-    pub(super) fn new(library: &'w Library) -> Self {
-        Self { library, known: HashMap::new(), reported: Vec::new(), nesting: 0, asking: 0 }
+    pub(super) fn new(library: &'w Library, tells_expectations: bool) -> Self {
+        Self { library, known: HashMap::new(), reported: Vec::new(), nesting: 0, asking: 0, tells_expectations }
     }
 }
 

@@ -6,8 +6,9 @@ use super::rules;
 use super::walk::Walk;
 use crate::definitions::program::Kind;
 use crate::path::{Type, locate};
-use crate::profile::element::{Context, Profile};
+use crate::profile::element::{Context, Place, Profile, Slice, Test};
 use crate::profile::library::Named;
+use crate::profile::releases;
 use crate::tree::Node;
 
 impl<'t> Walk<'_, 't> {
@@ -34,6 +35,11 @@ impl<'t> Walk<'_, 't> {
                 }
                 let item = locate(self.definitions, node);
                 self.element(At { item, profile: &profile, scope }, 0);
+                self.parts(node, &profile, 0);
+            }
+            _ if releases::is_one(&url) => {
+                let text = "Expected the name of an element of the release that the url names";
+                self.issue(&rules::EXTENSION_ELEMENT, node, text);
             }
             Named::Broken(_) | Named::Unknown | Named::Type(_) if modifies => {
                 let text = "Expected a modifier extension whose definition is known";
@@ -41,6 +47,33 @@ impl<'t> Walk<'_, 't> {
             }
             Named::Broken(_) | Named::Unknown | Named::Type(_) => {
                 self.issue(&rules::EXTENSION_UNKNOWN, node, "Expected an extension whose definition is known");
+            }
+        }
+    }
+
+    /// The extensions within one that have relative urls are those that its definition names.
+    fn parts(&mut self, node: Node<'t>, profile: &Profile, place: Place) {
+        let extensions = profile.elements.get(place).and_then(|element| {
+            let children = element.children.iter().filter_map(|&child| profile.elements.get(child));
+            children.into_iter().find(|child| &*child.name == "extension")
+        });
+        // Where there must be none, that is said of all of them.
+        if extensions.is_some_and(|extensions| extensions.max == Some(0)) {
+            return;
+        }
+        for part in node.member("extension").into_iter().flat_map(Node::items) {
+            let Some(url) = part.member("url").and_then(Node::as_str).filter(|url| !url.contains(':')) else {
+                continue;
+            };
+            let is_named = |slice: &Slice| {
+                slice.conditions.iter().all(|condition| match &condition.test {
+                    Test::Urls(urls) => urls.iter().any(|one| **one == *url),
+                    _ => true,
+                })
+            };
+            if !extensions.is_some_and(|extensions| extensions.slices.iter().any(is_named)) {
+                let text = format!("Expected an extension that the definition of {} names", profile.url);
+                self.differs(&rules::EXTENSION_PART, part, text, profile);
             }
         }
     }

@@ -4,6 +4,7 @@
 
 mod claims;
 mod coded;
+mod demands;
 mod extension;
 mod invariants;
 pub(crate) mod lexical;
@@ -36,6 +37,7 @@ pub struct Validator {
     invariants: Arc<invariants::Invariants>,
     library: Option<Arc<Library>>,
     profiles: Arc<[String]>,
+    tells_expectations: bool,
     issues_max: usize,
 }
 
@@ -48,7 +50,14 @@ impl Validator {
     /// For the definitions of a pack.
     pub fn new(definitions: Arc<Definitions>) -> Self {
         let invariants = Arc::new(invariants::Invariants::new(&definitions));
-        Self { definitions, invariants, library: None, profiles: Arc::default(), issues_max: ISSUES_MAX }
+        Self {
+            definitions,
+            invariants,
+            library: None,
+            profiles: Arc::default(),
+            tells_expectations: false,
+            issues_max: ISSUES_MAX,
+        }
     }
 
     /// Holds resources against the profiles that they claim, and extensions against their definitions, as packages have them.
@@ -62,6 +71,14 @@ impl Validator {
     #[must_use]
     pub fn with_profiles(mut self, profiles: impl IntoIterator<Item = String>) -> Self {
         self.profiles = profiles.into_iter().collect();
+        self
+    }
+
+    /// Tells too, as information, which elements that a profile calls must-support are absent, and what obligations it lays on who
+    /// fills or reads a record.
+    #[must_use]
+    pub fn with_expectations(mut self, tells_expectations: bool) -> Self {
+        self.tells_expectations = tells_expectations;
         self
     }
 
@@ -87,7 +104,7 @@ impl Validator {
     pub fn validate_in<'r>(&'r self, resource: Node<'_>, resolve: Option<&'r Resolve<'r>>) -> Vec<Issue> {
         let document = Document::new(resource.tree());
         walk::Walk::new(&self.definitions, &self.invariants, &document, resolve, self.issues_max)
-            .with_library(self.library.as_deref())
+            .with_library(self.library.as_deref(), self.tells_expectations)
             .run(resource, &self.profiles)
     }
 }

@@ -81,7 +81,15 @@ impl<'t> Walk<'_, 't> {
             return self.issue(&rules::DEPTH, claim, "Expected profiles that nest less deeply");
         }
         profiles.nesting += 1;
+        let library = profiles.library;
         self.element(at, 0);
+        for imposed in &at.profile.imposed {
+            match library.named(imposed) {
+                Named::Profile(profile) => self.whole(At { profile: &profile, ..at }, claim),
+                Named::Type(_) => {}
+                Named::Broken(_) | Named::Unknown => self.unknown_profile(imposed, claim),
+            }
+        }
         if let Some(profiles) = &mut self.profiles {
             profiles.nesting -= 1;
         }
@@ -124,7 +132,7 @@ impl<'t> Walk<'_, 't> {
         self.document.tree()
     }
 
-    fn is_asking(&self) -> bool {
+    pub(super) fn is_asking(&self) -> bool {
         self.profiles.as_ref().is_some_and(|profiles| profiles.asking > 0)
     }
 
@@ -150,6 +158,9 @@ impl<'t> Walk<'_, 't> {
         }
         if !element.types.is_empty() {
             self.types(at, element, node);
+        }
+        if let Some(more) = &element.more {
+            self.demands(at, element, more, node);
         }
         // An invariant of the element that holds a resource speaks of the resource around it; what is within, of that one.
         let scope = Self::scope_of(at.item, node, at.scope);
@@ -336,6 +347,9 @@ impl<'t> Walk<'_, 't> {
                 self.any_profile(at, &profiles, node);
             }
         }
+        if role == Role::Reference && matching.iter().all(|rule| rule.aggregation.is_some()) {
+            self.aggregation(at, &matching, node);
+        }
         if role == Role::Reference && matching.iter().all(|rule| !rule.targets.is_empty()) {
             let targets: Vec<&str> = matching.iter().flat_map(|rule| rule.targets.iter().map(|t| &**t)).collect();
             self.target(at, &targets, node);
@@ -418,8 +432,7 @@ impl<'t> Walk<'_, 't> {
 
     /// What a reference points to is of one of the target profiles, as far as it is at hand.
     fn target(&mut self, at: At<'_, 't>, targets: &[&str], node: Node<'t>) {
-        let Some(reference) = node.member("reference") else { return };
-        let Some(text) = reference.as_str() else { return };
+        let Some(text) = node.member("reference").and_then(Node::as_str) else { return };
         let Some(library) = self.profiles.as_ref().map(|profiles| profiles.library) else { return };
         let answer = if let Some(found) = self.document.resource_at(&text, node) {
             let item = resource_item(self.definitions, found);
@@ -443,7 +456,7 @@ impl<'t> Walk<'_, 't> {
         };
         if answer == Answer::No {
             let text = format!("Expected a reference to one of {}", targets.join(", "));
-            self.differs(&rules::TARGET_PROFILE, reference, text, at.profile);
+            self.differs(&rules::TARGET_PROFILE, node, text, at.profile);
         }
     }
 
@@ -453,12 +466,13 @@ impl<'t> Walk<'_, 't> {
         let items = self.items_at(at.item, &element.name);
         let count = u32::try_from(items.len()).unwrap_or(u32::MAX);
         if count < element.min {
-            self.too_few(at.profile, element, element.min, object);
+            self.too_few(at.profile, element, (element.min, ""), object);
         }
         if let Some(max) = element.max.filter(|&max| count > max) {
             let text = format!("Expected at most {max} of {}", element.id);
             self.differs(&rules::MAX, object, text, at.profile);
         }
+        self.expected(at, element, items.is_empty(), object);
         for &item in &items {
             self.element(At { item, ..at }, place);
         }
@@ -467,11 +481,17 @@ impl<'t> Walk<'_, 't> {
         }
     }
 
-    pub(super) fn too_few(&mut self, profile: &Profile, element: &Element, min: u32, object: Node<'t>) {
+    pub(super) fn too_few(
+        &mut self,
+        profile: &Profile,
+        element: &Element,
+        (min, nearest): (u32, &str),
+        object: Node<'t>,
+    ) {
         // The first walk may have said so.
         let of_base = format!("Expected at least {min} of {}", element.name);
         if !self.has(&rules::MIN, object, &of_base) && !self.has(&rules::MIN, object, &format!("{of_base}[x]")) {
-            let text = format!("Expected at least {min} of {}", element.id);
+            let text = format!("Expected at least {min} of {}{nearest}", element.id);
             self.differs(&rules::MIN, object, text, profile);
         }
     }
@@ -505,7 +525,7 @@ impl Host for Within<'_> {
         match self.library.named(profile) {
             Named::Profile(profile) if self.nesting < NESTING_MAX => {
                 let (document, invariants) = (Document::new(node.tree()), Invariants::new(core));
-                let mut walk = Walk::new(core, &invariants, &document, None, 1).with_library(Some(self.library));
+                let mut walk = Walk::new(core, &invariants, &document, None, 1).with_library(Some(self.library), false);
                 let resource = node.resource().unwrap_or(node);
                 let scope = Scope { container: resource, resource, is_contained: false };
                 match walk.asks(self.nesting + 1, At { item, profile: &profile, scope }) {

@@ -64,10 +64,10 @@ impl<'t> Walk<'_, 't> {
                     last = last.max(number);
                 }
                 None if !open.is_empty() => {
-                    for &(number, which) in &open {
+                    for &(number, _) in &open {
                         is_open[number] = true;
-                        self.undecidable(at.profile, &element.slices[number], which, node);
                     }
+                    self.undecidable(at.profile, element, &open, node);
                 }
                 None => {
                     if let Some(default) = default {
@@ -86,8 +86,10 @@ impl<'t> Walk<'_, 't> {
             let Some(sliced) = at.profile.elements.get(slice.element) else { continue };
             let count = u32::try_from(belonging[number].len()).unwrap_or(u32::MAX);
             if count < sliced.min && !is_open[number] {
-                self.too_few(at.profile, sliced, sliced.min, object);
+                let nearest = self.nearest_item(at, slice, items);
+                self.too_few(at.profile, sliced, (sliced.min, &nearest), object);
             }
+            self.expected(at, sliced, count == 0 && !is_open[number], object);
             if let Some(max) = sliced.max.filter(|&max| count > max) {
                 let text = format!("Expected at most {max} of {}", sliced.id);
                 self.differs(&rules::MAX, object, text, at.profile);
@@ -115,11 +117,38 @@ impl<'t> Walk<'_, 't> {
         answer
     }
 
-    fn undecidable(&mut self, profile: &Profile, slice: &Slice, which: usize, node: Node<'t>) {
-        let by = slice.conditions.get(which).map_or("$this", |condition| &*condition.text);
-        let id = profile.elements.get(slice.element).map_or(&*slice.name, |element| &*element.id);
-        let text = format!("Could not tell by `{by}` whether this is {id}");
+    /// One issue for an item, whatever the number of slices that it may belong to; each with its condition.
+    fn undecidable(&mut self, profile: &Profile, element: &Element, open: &[(usize, usize)], node: Node<'t>) {
+        let slices = open.iter().filter_map(|&(number, which)| Some((element.slices.get(number)?, which)));
+        let by = |(slice, which): (&Slice, usize)| {
+            slice.conditions.get(which).map_or_else(|| "$this".into(), |condition| condition.text.clone())
+        };
+        let mut ways: Vec<Box<str>> = slices.clone().map(by).collect();
+        ways.dedup();
+        let names: Vec<&str> = slices.map(|(slice, _)| &*slice.name).collect();
+        let text =
+            format!("Could not tell by `{}` whether this is {}:{}", ways.join("`, `"), element.id, names.join(" or "));
         self.differs(&rules::SLICE_UNDECIDABLE, node, text, profile);
+    }
+
+    /// Which item comes nearest to a slice that is missing, and what speaks against it.
+    fn nearest_item(&mut self, at: At<'_, 't>, slice: &Slice, items: &[Item]) -> String {
+        let mut best: Option<(usize, Item)> = None;
+        for &item in items {
+            let (answer, failed) = self.belongs(At { item, ..at }, slice);
+            if answer == Answer::No && best.is_none_or(|(most, _)| failed > most) {
+                best = Some((failed, item));
+            }
+        }
+        // That an extension has another url says nothing.
+        let by_url = matches!(&*slice.conditions, [Condition { test: Test::Urls(_), .. }]);
+        let Some((failed, item)) = best.filter(|_| !by_url) else { return String::new() };
+        let by = slice.conditions.get(failed).map_or("$this", |condition| &*condition.text);
+        let place = item
+            .node(self.tree())
+            .and_then(Node::index)
+            .map_or_else(|| "what is there".to_owned(), |index| format!("[{index}]"));
+        format!("; {place} comes nearest, but for `{by}`")
     }
 
     /// Says which slice an item comes nearest to, and what speaks against it.

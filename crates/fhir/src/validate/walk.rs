@@ -57,7 +57,7 @@ struct Within<'w> {
 /// An issue before its location is written out.
 struct Found<'t> {
     rule: &'static Rule,
-    /// The invariant's severity and key, if the rule is that of invariants.
+    /// Severity and id, if the rule leaves them to the definitions, as that of invariants does.
     invariant: Option<(Severity, String)>,
     node: Node<'t>,
     text: String,
@@ -89,8 +89,8 @@ impl<'w, 't> Walk<'w, 't> {
     }
 
     /// Holds everything against the profiles of a library too.
-    pub(super) fn with_library(mut self, library: Option<&'w Library>) -> Self {
-        self.profiles = library.map(Profiles::new);
+    pub(super) fn with_library(mut self, library: Option<&'w Library>, tells_expectations: bool) -> Self {
+        self.profiles = library.map(|library| Profiles::new(library, tells_expectations));
         self
     }
 
@@ -130,6 +130,19 @@ impl<'w, 't> Walk<'w, 't> {
         about: Option<String>,
     ) {
         self.add(rule.severity, Found { rule, invariant: None, node, text: text.into(), about });
+    }
+
+    /// An issue with the severity that a definition says.
+    pub(super) fn issue_as(
+        &mut self,
+        severity: Severity,
+        rule: &'static Rule,
+        node: Node<'t>,
+        text: String,
+        about: Option<String>,
+    ) {
+        let said = Some((severity, rule.id.to_owned()));
+        self.add(severity, Found { rule, invariant: said, node, text, about });
     }
 
     /// Puts aside what was found, and looks for one error only.
