@@ -68,7 +68,7 @@ const ELEMENTS: [&str; 52] = [
 const MORE_ELEMENTS: [&str; 4] = ["tt", "u", "ul", "var"];
 
 /// Attributes of any element.
-const ATTRIBUTES: [&str; 24] = [
+const ATTRIBUTES: [&str; 23] = [
     "abbr",
     "accesskey",
     "align",
@@ -80,7 +80,6 @@ const ATTRIBUTES: [&str; 24] = [
     "dir",
     "headers",
     "id",
-    "idref",
     "lang",
     "rowspan",
     "scope",
@@ -114,12 +113,29 @@ const OWN_ATTRIBUTES: [(&str, &[&str]); 12] = [
 
 /// Whether a text is a narrative's `div` as FHIR allows it.
 pub fn is_allowed(text: &str) -> bool {
-    Reader { text: text.trim(), at: 0 }.document().is_some()
+    read(text).is_some()
+}
+
+/// What a narrative points to, and what in it may be pointed to.
+#[derive(Debug, Default)]
+pub(crate) struct Anchors<'x> {
+    /// Links within the resource (`href="#…"`, `src="#…"`), without the `#`.
+    pub(crate) links: Vec<&'x str>,
+    /// Ids of elements, and names of `a`.
+    pub(crate) ids: Vec<&'x str>,
+}
+
+/// Reads a narrative's `div`; None if it is not as FHIR allows it.
+pub(crate) fn read(text: &str) -> Option<Anchors<'_>> {
+    let mut reader = Reader { text: text.trim(), at: 0, anchors: Anchors::default() };
+    reader.document()?;
+    Some(reader.anchors)
 }
 
 struct Reader<'x> {
     text: &'x str,
     at: usize,
+    anchors: Anchors<'x>,
 }
 
 /// A tag, after its name and attributes were found to be allowed.
@@ -130,7 +146,7 @@ struct Tag<'x> {
 
 impl<'x> Reader<'x> {
     /// None as soon as something is not allowed.
-    fn document(mut self) -> Option<()> {
+    fn document(&mut self) -> Option<()> {
         let mut open: Vec<&'x str> = Vec::new();
         let mut has_content = false;
         loop {
@@ -237,7 +253,15 @@ impl<'x> Reader<'x> {
             let value = self.value()?;
             match attribute {
                 "xmlns" => has_namespace = (value == NAMESPACE).then_some(true)?,
-                "href" | "src" | "cite" | "longdesc" | "usemap" => is_harmless(value).then_some(())?,
+                "href" | "src" | "cite" | "longdesc" | "usemap" => {
+                    is_harmless(value).then_some(())?;
+                    if let Some(link) = value.strip_prefix('#').filter(|link| !link.is_empty())
+                        && matches!(attribute, "href" | "src")
+                    {
+                        self.anchors.links.push(link);
+                    }
+                }
+                "id" | "name" => self.anchors.ids.push(value),
                 _ => {}
             }
             (ATTRIBUTES.contains(&attribute) || own.contains(&attribute)).then_some(())?;

@@ -7,6 +7,7 @@ pub(crate) mod pack;
 pub(crate) mod primitive;
 pub(crate) mod program;
 pub(crate) mod schema;
+pub(crate) mod search;
 pub mod valueset;
 
 use std::ops::Range;
@@ -43,6 +44,7 @@ impl TypeId {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     Plain,
+    Attachment,
     CodeableConcept,
     Coding,
     Extension,
@@ -119,6 +121,7 @@ impl Definitions {
             let length = reader.number()? as usize;
             let block = reader.block(length)?;
             let role = match strings.at(name) {
+                "Attachment" => Role::Attachment,
                 "CodeableConcept" => Role::CodeableConcept,
                 "Coding" => Role::Coding,
                 "Extension" => Role::Extension,

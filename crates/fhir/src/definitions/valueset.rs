@@ -158,6 +158,8 @@ fn decode(reader: &mut Reader<'_>, mut region: impl FnMut(u32, Rest, Box<[u32]>)
 /// Whether a code can belong to a system that is a grammar rather than a list. True where we know no grammar.
 pub(crate) fn grammar(system: &str, code: &str) -> bool {
     match system {
+        // The short names that FHIR has for its own formats (http.html#mime-type).
+        "urn:ietf:bcp:13" if matches!(code, "xml" | "json" | "ttl") => true,
         // RFC 6838 4.2, parameters after a semicolon are free.
         "urn:ietf:bcp:13" => {
             let media = code.split(';').next().unwrap_or_default().trim_end();

@@ -96,8 +96,9 @@ impl Package {
     pub fn from_files(files: impl IntoIterator<Item = (String, Bytes)>) -> Result<Self, PackageError> {
         let mut files: Vec<_> = files
             .into_iter()
+            // `.index.json` is derived; `._name` is what macOS packs beside a file.
             .filter(|(name, _)| {
-                std::path::Path::new(name).extension().is_some_and(|e| e == "json") && name != ".index.json"
+                std::path::Path::new(name).extension().is_some_and(|e| e == "json") && !name.starts_with('.')
             })
             .collect();
         files.sort_by(|a, b| a.0.cmp(&b.0));
@@ -117,7 +118,7 @@ impl Package {
         let is_json = |name: &str| std::path::Path::new(name).extension().is_some_and(|e| e == "json");
         let mut files: Vec<_> = files
             .into_iter()
-            .filter(|(name, _)| is_json(name) && name != ".index.json" && name != "package.json")
+            .filter(|(name, _)| is_json(name) && !name.starts_with('.') && name != "package.json")
             .collect();
         files.sort_by(|a, b| a.0.cmp(&b.0));
         Self { name: name.to_owned(), version: String::new(), dependencies: Vec::new(), files }

@@ -141,7 +141,7 @@ impl Compiler<'_> {
             }
             Node::As(operand, name) => {
                 let (operand, types) = self.expr(operand, this)?;
-                let test = self.type_test(at, name)?;
+                let test = self.cast(at, name)?;
                 (self.add(at, Operation::As(operand, test)), self.narrowed(test, &types))
             }
         })
@@ -150,6 +150,17 @@ impl Compiler<'_> {
     fn type_test(&self, at: u32, name: &TypeName) -> Result<TypeTest, Fault> {
         types::test(self.definitions, name.namespace.as_deref(), &name.name)
             .ok_or_else(|| Fault::semantic(at, "Expected the name of a type of FHIR or of FHIRPath"))
+    }
+
+    /// The type that `as` asks for. In the expressions of definitions `as String` has long meant FHIR's own string.
+    fn cast(&self, at: u32, name: &TypeName) -> Result<TypeTest, Fault> {
+        let test = self.type_test(at, name)?;
+        if let (TypeTest::System(system), None, Mode::Lenient) = (test, &name.namespace, self.mode) {
+            let mut own = String::from(&*name.name);
+            own[..1].make_ascii_lowercase();
+            return Ok(self.definitions.type_named(&own).map_or(test, |id| TypeTest::Either(system, id)));
+        }
+        Ok(test)
     }
 
     fn narrowed(&self, test: TypeTest, types: &Static) -> Static {
@@ -327,7 +338,10 @@ impl Compiler<'_> {
             let test = self.type_test(at, &name)?;
             return Ok(match function {
                 Function::Is => (self.add(at, Operation::Is(input, test)), Static::system(System::Boolean)),
-                Function::As => (self.add(at, Operation::As(input, test)), self.narrowed(test, &types)),
+                Function::As => {
+                    let test = self.cast(at, &name)?;
+                    (self.add(at, Operation::As(input, test)), self.narrowed(test, &types))
+                }
                 _ => (self.add(at, Operation::OfType(input, test)), self.narrowed(test, &types)),
             });
         }

@@ -263,6 +263,32 @@ impl Invariant {
             _ => Verdict::Holds,
         }
     }
+
+    /// Whether what it gives of a resource (in its container) has an element among it; None where that cannot be told.
+    pub(crate) fn gives<'a>(
+        &'a self,
+        definitions: &'a Definitions,
+        document: &'a Document<'a>,
+        environment: &'a Environment<'a>,
+        (resource, root): (Node<'a>, Node<'a>),
+        wanted: Node<'a>,
+    ) -> Option<bool> {
+        let resource = navigate::resource(definitions, resource);
+        let focus = Focus { context: resource, resource, root: navigate::resource(definitions, root) };
+        let (items, is_known) = run(&self.0, definitions, document, environment, focus).ok()?;
+        let is_wanted = |item: &item::Item<'_>| match item {
+            item::Item::Element(element) => {
+                [element.value(document.tree), element.companion(document.tree)].contains(&Some(wanted))
+            }
+            _ => false,
+        };
+        if items.iter().any(is_wanted) { Some(true) } else { is_known.then_some(false) }
+    }
+}
+
+/// Whether a text is FHIRPath by its grammar.
+pub(crate) fn is_expression(text: &str) -> bool {
+    parser::parse(text).is_ok()
 }
 
 /// Reads and compiles an expression.

@@ -63,6 +63,8 @@ pub(super) fn compile(definitions: &Definitions, chain: &[Layer], of: TypeId) ->
     let contexts = last.into_iter().flat_map(|node| items(node, "context")).filter_map(|context| {
         Some(Context { kind: text(context, "type")?.into(), expression: text(context, "expression")?.into() })
     });
+    let invariants = last.into_iter().flat_map(|node| items(node, "contextInvariant"));
+    let invariants = invariants.filter_map(|text| Some((*text.as_str()?).into()));
     let is_modifier = |node: Node<'_>| {
         let root = elements_of(node).next();
         root.and_then(|root| root.member("isModifier")).and_then(Node::as_bool).unwrap_or(false)
@@ -71,6 +73,7 @@ pub(super) fn compile(definitions: &Definitions, chain: &[Layer], of: TypeId) ->
         url: last.and_then(|node| text(node, "url")).unwrap_or_default().into(),
         of,
         contexts: contexts.collect(),
+        context_invariants: invariants.collect(),
         is_modifier: last.is_some_and(is_modifier),
         imposed: last.map(|node| extensions(node, IMPOSE, "valueCanonical")).unwrap_or_default(),
         elements: draft.elements,

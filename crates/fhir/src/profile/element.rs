@@ -22,6 +22,8 @@ pub(crate) struct Profile {
     pub(crate) elements: Vec<Element>,
     /// Where an extension may stand; empty for other profiles.
     pub(crate) contexts: Vec<Context>,
+    /// FHIRPath that holds of the element that an extension stands in.
+    pub(crate) context_invariants: Vec<Box<str>>,
     /// An extension that modifies what it stands in.
     pub(crate) is_modifier: bool,
     /// Profiles that hold for whatever claims this one (structuredefinition-imposeProfile).

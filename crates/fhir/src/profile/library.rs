@@ -14,8 +14,9 @@ use super::compile::{Layer, canonicals, compile};
 use super::element::Profile;
 use super::releases;
 use super::terminology::{Concepts, Set};
+use crate::definitions::valueset::Membership;
 use crate::definitions::{Definitions, TypeId, TypeKind};
-use crate::package::{Package, PackageError, text, unversioned};
+use crate::package::{Package, PackageError, items, text, unversioned};
 use crate::tree::{Limits, Node, Tree};
 
 /// Definitions on top of each other; a chain that is longer goes in circles.
@@ -55,6 +56,8 @@ pub struct Library {
     by_url: HashMap<Box<str>, Vec<usize>>,
     /// Extensions that stand for elements of other releases, as far as they were met.
     releases: Mutex<HashMap<Box<str>, Arc<Profile>>>,
+    /// By resource type: the profiles that an ImplementationGuide has for every resource of it.
+    globals: HashMap<Box<str>, Vec<Box<str>>>,
     compiled: Arc<Compiled>,
 }
 
@@ -81,8 +84,24 @@ struct Entry {
 enum Kind {
     Structure(OnceLock<Result<Arc<Profile>, Fault>>),
     Set(OnceLock<Option<Arc<Set>>>),
-    System(OnceLock<Option<Arc<Concepts>>>),
-    Questionnaire(OnceLock<Option<Arc<Tree>>>),
+    System {
+        concepts: OnceLock<Option<Arc<Concepts>>>,
+        is_supplement: bool,
+    },
+    /// What is read as it stands, by its type.
+    Document(&'static str, OnceLock<Option<Arc<Tree>>>),
+}
+
+/// Types of [`Kind::Document`].
+const DOCUMENTS: [&str; 4] = ["Library", "Measure", "Questionnaire", "SearchParameter"];
+
+/// What a code system of the packages says of a code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum InSystem {
+    In,
+    Out,
+    /// It only adds to another system, and has no codes of its own.
+    Supplement,
 }
 
 /// Why a profile is not to be had.
@@ -130,6 +149,7 @@ impl Library {
             entries: Vec::new(),
             by_url: HashMap::new(),
             releases: Mutex::default(),
+            globals: HashMap::new(),
             compiled: Arc::default(),
         };
         let known: HashSet<String> = packages.iter().map(Package::id).chain([library.core.id().to_owned()]).collect();
@@ -178,9 +198,24 @@ impl Library {
             let kind = match root.resource_type() {
                 Some("StructureDefinition") => Kind::Structure(OnceLock::new()),
                 Some("ValueSet") => Kind::Set(OnceLock::new()),
-                Some("CodeSystem") => Kind::System(OnceLock::new()),
-                Some("Questionnaire") => Kind::Questionnaire(OnceLock::new()),
-                _ => continue,
+                Some("CodeSystem") => {
+                    let is_supplement = root.member("content").is_some_and(|content| content.is_str("supplement"))
+                        || root.member("supplements").is_some();
+                    Kind::System { concepts: OnceLock::new(), is_supplement }
+                }
+                Some("ImplementationGuide") => {
+                    for global in items(root, "global") {
+                        if let (Some(ty), Some(profile)) = (text(global, "type"), text(global, "profile")) {
+                            self.globals.entry(ty.into()).or_default().push(profile.into());
+                        }
+                    }
+                    continue;
+                }
+                Some(name) => match DOCUMENTS.iter().find(|known| **known == name) {
+                    Some(name) => Kind::Document(name, OnceLock::new()),
+                    None => continue,
+                },
+                None => continue,
             };
             let Some(url) = text(root, "url") else { continue };
             let version = text(root, "version").map(Into::into);
@@ -270,16 +305,53 @@ impl Library {
 
     /// The code system of that url, with or without a version, as seen from the package `from`.
     pub(super) fn system(&self, canonical: &str, from: Option<usize>) -> Option<Arc<Concepts>> {
-        let entry = self.find(canonical, from, |kind| matches!(kind, Kind::System(_)))?;
-        let Kind::System(content) = &entry.kind else { return None };
-        content.get_or_init(|| entry.tree().ok().and_then(|tree| Concepts::read(tree.root())).map(Arc::new)).clone()
+        let entry = self.find(canonical, from, |kind| matches!(kind, Kind::System { .. }))?;
+        let Kind::System { concepts, .. } = &entry.kind else { return None };
+        concepts.get_or_init(|| entry.tree().ok().and_then(|tree| Concepts::read(tree.root())).map(Arc::new)).clone()
     }
 
-    /// The Questionnaire that a canonical names.
-    pub(crate) fn questionnaire(&self, canonical: &str) -> Option<Arc<Tree>> {
-        let entry = self.find(canonical, None, |kind| matches!(kind, Kind::Questionnaire(_)))?;
-        let Kind::Questionnaire(content) = &entry.kind else { return None };
+    /// What a canonical names among the Libraries, Measures, Questionnaires and SearchParameters.
+    pub(crate) fn document(&self, name: &str, canonical: &str) -> Option<Arc<Tree>> {
+        let entry = self.find(canonical, None, |kind| matches!(kind, Kind::Document(known, _) if *known == name))?;
+        let Kind::Document(_, content) = &entry.kind else { return None };
         content.get_or_init(|| entry.tree().ok().map(Arc::new)).clone()
+    }
+
+    /// The definition that a canonical names, as it is written; read anew each time.
+    pub(crate) fn written(&self, canonical: &str, resource_type: &str) -> Option<Tree> {
+        let is = |kind: &Kind| match kind {
+            Kind::Structure(_) => resource_type == "StructureDefinition",
+            Kind::Set(_) => resource_type == "ValueSet",
+            Kind::System { .. } => resource_type == "CodeSystem",
+            Kind::Document(name, _) => resource_type == *name,
+        };
+        self.find(canonical, None, is)?.tree().ok()
+    }
+
+    /// Whether a canonical names a value set of the packages.
+    pub(crate) fn has_set(&self, canonical: &str) -> bool {
+        self.find(canonical, None, |kind| matches!(kind, Kind::Set(_))).is_some()
+    }
+
+    /// What the code system of that url, of the packages, says of a code; None if it is not known or can't tell.
+    pub(crate) fn code_in(&self, url: &str, code: Option<&str>) -> Option<InSystem> {
+        if !self.by_url.contains_key(url) {
+            return None;
+        }
+        let entry = self.find(url, None, |kind| matches!(kind, Kind::System { .. }))?;
+        if matches!(entry.kind, Kind::System { is_supplement: true, .. }) {
+            return Some(InSystem::Supplement);
+        }
+        match self.system(url, None)?.contains(code?) {
+            Membership::In => Some(InSystem::In),
+            Membership::Out => Some(InSystem::Out),
+            Membership::Unknown => None,
+        }
+    }
+
+    /// The profiles that an ImplementationGuide of the packages has for every resource of a type.
+    pub(crate) fn globals(&self, resource_type: &str) -> impl Iterator<Item = &str> {
+        self.globals.get(resource_type).into_iter().flatten().map(|profile| &**profile)
     }
 
     /// The definition with that canonical: of the version that it names; else that of the package `from` or of what it
@@ -360,6 +432,7 @@ impl Library {
                 of,
                 elements: Vec::new(),
                 contexts: Vec::new(),
+                context_invariants: Vec::new(),
                 is_modifier: false,
                 imposed: Box::default(),
             }));

@@ -5,6 +5,7 @@ use super::walk::Walk;
 use crate::definitions::Strength;
 use crate::definitions::program::{Binding, Field};
 use crate::definitions::valueset::Membership;
+use crate::profile::library::InSystem;
 use crate::tree::Node;
 
 impl<'t> Walk<'_, 't> {
@@ -17,13 +18,23 @@ impl<'t> Walk<'_, 't> {
         }
     }
 
+    /// A code with a required binding is never just absent: nothing but a code of the value set says what it must.
+    pub(super) fn code_absent(&mut self, node: Node<'t>, field: &Field) {
+        const ABSENT: &str = "http://hl7.org/fhir/StructureDefinition/data-absent-reason";
+        let mut extensions = node.member("extension").into_iter().flat_map(Node::items);
+        if !extensions.any(|extension| extension.member("url").is_some_and(|url| url.is_str(ABSENT))) {
+            return;
+        }
+        for binding in field.bindings.iter().filter(|binding| binding.strength == Strength::Required) {
+            self.bound(node, binding, Membership::Out);
+        }
+    }
+
     /// A Coding: its code exists, and is in the value set it is bound to.
     pub(super) fn coding(&mut self, node: Node<'t>, field: &Field) {
-        let (system, code) = (node.member("system").and_then(Node::as_str), node.member("code"));
-        if let (Some(system), Some(node), Some(code)) = (&system, code, code.and_then(Node::as_str))
-            && self.definitions.code_system(system).is_some_and(|known| !known.contains(self.definitions, &code))
-        {
-            self.issue(&rules::CODE_UNKNOWN, node, "Expected a code of the code system that is named beside it");
+        if let Some((at, system)) = node.member("system").and_then(|system| Some((system, system.as_str()?))) {
+            let code = node.member("code").and_then(|code| Some((code, code.as_str()?)));
+            self.system(at, &system, code);
         }
         for binding in &field.bindings {
             if let Some(member) = self.coding_member(node, binding) {
@@ -32,6 +43,36 @@ impl<'t> Walk<'_, 't> {
                 // A display or a system alone says no concept.
                 self.bound(node, binding, Membership::Out);
             }
+        }
+    }
+
+    /// The system of a Coding is a code system, and has the code.
+    fn system(&mut self, at: Node<'t>, system: &str, code: Option<(Node<'t>, std::borrow::Cow<'t, str>)>) {
+        let known = if let Some(known) = self.definitions.code_system(system) {
+            code.map(|(node, code)| (node, known.contains(self.definitions, &code)))
+        } else {
+            if !system.contains(':') && !system.starts_with('#') {
+                return self.issue(&rules::SYSTEM, at, "Expected an absolute URI");
+            }
+            let library = self.profiles.as_ref().map(|profiles| profiles.library);
+            if system.contains("/ValueSet/")
+                && (self.definitions.value_set(system).is_some()
+                    || library.is_some_and(|library| library.has_set(system)))
+            {
+                return self.issue(&rules::SYSTEM, at, "Expected a code system, and not a value set");
+            }
+            let known = library.and_then(|library| library.code_in(system, code.as_ref().map(|(_, code)| &**code)));
+            match known {
+                Some(InSystem::Supplement) => {
+                    let text = "Expected a code system itself, and not a supplement to one";
+                    return self.issue(&rules::SYSTEM, at, text);
+                }
+                Some(InSystem::Out) => code.map(|(node, _)| (node, false)),
+                Some(InSystem::In) | None => None,
+            }
+        };
+        if let Some((node, false)) = known {
+            self.issue(&rules::CODE_UNKNOWN, node, "Expected a code of the code system that is named beside it");
         }
     }
 

@@ -4,12 +4,23 @@ use super::profile::At;
 use super::reference::Scope;
 use super::rules;
 use super::walk::Walk;
-use crate::definitions::program::Kind;
-use crate::path::{Type, locate};
+use crate::path::{Budget, Environment, Invariant, Offline, Type, Verdict, locate};
 use crate::profile::element::{Context, Place, Profile, Slice, Test};
 use crate::profile::library::Named;
 use crate::profile::releases;
 use crate::tree::Node;
+
+/// What the context of an extension may cost to find.
+const BUDGET: Budget = Budget { steps_max: 1_000_000, text_bytes_max: 1 << 20 };
+
+/// Extensions that R4 core uses where its own definitions of them do not allow it, and where they may stand all the same.
+const MISPLACED: [(&str, &str); 5] = [
+    ("http://hl7.org/fhir/StructureDefinition/capabilitystatement-expectation", "Element"),
+    ("http://hl7.org/fhir/StructureDefinition/capabilitystatement-prohibited", "Element"),
+    ("http://hl7.org/fhir/StructureDefinition/regex", "ElementDefinition.type"),
+    ("http://hl7.org/fhir/StructureDefinition/structuredefinition-fhir-type", "ElementDefinition.type"),
+    ("http://hl7.org/fhir/StructureDefinition/structuredefinition-normative-version", "Element"),
+];
 
 impl<'t> Walk<'_, 't> {
     /// An extension (`extension` or `modifierExtension`) with a url of its own.
@@ -28,11 +39,7 @@ impl<'t> Walk<'_, 't> {
                     };
                     self.differs(&rules::EXTENSION_MODIFIER, node, text.to_owned(), &profile);
                 }
-                if !self.may_stand(node, &profile) {
-                    let places: Vec<&str> = profile.contexts.iter().map(|context| &*context.expression).collect();
-                    let text = format!("Expected this extension in {} only", places.join(", "));
-                    self.differs(&rules::EXTENSION_CONTEXT, node, text, &profile);
-                }
+                self.context(node, &profile, scope);
                 let item = locate(self.definitions, node);
                 self.element(At { item, profile: &profile, scope }, 0);
                 self.parts(node, &profile, 0);
@@ -41,6 +48,7 @@ impl<'t> Walk<'_, 't> {
                 let text = "Expected the name of an element of the release that the url names";
                 self.issue(&rules::EXTENSION_ELEMENT, node, text);
             }
+            Named::Broken(_) | Named::Unknown | Named::Type(_) if self.passes_for_known(&url) => {}
             Named::Broken(_) | Named::Unknown | Named::Type(_) if modifies => {
                 let text = "Expected a modifier extension whose definition is known";
                 self.issue(&rules::EXTENSION_MODIFIER, node, text);
@@ -78,41 +86,91 @@ impl<'t> Walk<'_, 't> {
         }
     }
 
-    /// Whether one of the definition's contexts is where the extension stands. Contexts by FHIRPath are not told.
-    fn may_stand(&self, node: Node<'t>, profile: &Profile) -> bool {
+    /// An extension stands where its definition has it, and what the definition demands of that place holds.
+    fn context(&mut self, node: Node<'t>, profile: &Profile, scope: Scope<'t>) {
         let list = if node.name().is_none() { node.parent() } else { Some(node) };
-        let Some(holder) = list.and_then(Node::parent) else { return true };
-        profile.contexts.is_empty() || profile.contexts.iter().any(|context| self.is_context(holder, context))
+        let Some(holder) = list.and_then(Node::parent) else { return };
+        let may_stand = profile.contexts.is_empty()
+            || is_sample(holder)
+            || profile.contexts.iter().any(|context| self.is_context(holder, context, &profile.url, scope));
+        if !may_stand {
+            let places: Vec<&str> = profile.contexts.iter().map(|context| &*context.expression).collect();
+            let text = format!("Expected this extension in {} only", places.join(", "));
+            if !self.has(&rules::EXTENSION_CONTEXT, node, &text) {
+                self.issue_of(&rules::EXTENSION_CONTEXT, holder, node, text);
+            }
+            return;
+        }
+        for expression in &profile.context_invariants {
+            let item = locate(self.definitions, holder);
+            let Ok(invariant) = Invariant::compile(expression, self.definitions, item.ty) else { continue };
+            let host = Offline::new(self.definitions);
+            let environment = Environment { budget: BUDGET, ..Environment::new(&host) };
+            let around = (scope.resource, scope.container);
+            let verdict = invariant.ask_item(self.definitions, self.document, &environment, item, around);
+            let text = format!("Expected this to hold where the extension stands: {expression}");
+            if verdict == Verdict::Broken && !self.has(&rules::EXTENSION_CONTEXT, node, &text) {
+                self.issue_of(&rules::EXTENSION_CONTEXT, holder, node, text);
+            }
+        }
     }
 
-    fn is_context(&self, holder: Node<'t>, context: &Context) -> bool {
+    fn is_context(&self, holder: Node<'t>, context: &Context, url: &str, scope: Scope<'t>) -> bool {
         match &*context.kind {
-            "element" => self.is_element(holder, &context.expression),
+            // Where R4's own definitions contradict what R4 does itself.
+            "element" if MISPLACED.contains(&(url, "Element")) => true,
+            "element" => {
+                self.is_element(holder, &context.expression)
+                    || MISPLACED.iter().any(|(known, place)| *known == url && self.is_element(holder, place))
+            }
             "extension" => {
-                let url = holder.member("url").and_then(Node::as_str);
+                // The value of an extension belongs to it.
+                let value = holder.name().is_some_and(|name| name.trim_start_matches('_').starts_with("value"));
+                let extension = if value { holder.parent() } else { Some(holder) };
+                let url = extension.and_then(|extension| extension.member("url")).and_then(Node::as_str);
                 url.is_some_and(|url| *context.expression == *url)
+            }
+            "fhirpath" => {
+                let ty = locate(self.definitions, scope.resource).ty;
+                // Few extensions have such a context; it is compiled when one of them comes.
+                let Ok(path) = Invariant::compile(&context.expression, self.definitions, ty) else { return true };
+                let host = Offline::new(self.definitions);
+                let environment = Environment { budget: BUDGET, ..Environment::new(&host) };
+                let around = (scope.resource, scope.container);
+                path.gives(self.definitions, self.document, &environment, around, holder).unwrap_or(true)
             }
             _ => true,
         }
     }
 
+    /// Whether an extension that no package defines is taken nevertheless: those of tools, and of examples where they may stand.
+    fn passes_for_known(&self, url: &str) -> bool {
+        const TOOLS: &str = "http://hl7.org/fhir/tools/StructureDefinition/";
+        url.starts_with(TOOLS)
+            || url.contains("nema.org")
+            || self.policy.example_urls && (url.contains("example.org") || url.contains("acme.com"))
+    }
+
     /// Whether a node is the nested element that `Questionnaire.item.answerOption` names, however deep it nests.
     fn is_nested(&self, node: Node<'t>, expression: &str) -> bool {
-        let list = if node.name().is_none() { node.parent() } else { Some(node) };
-        let Some((prefix, last)) = expression.rsplit_once('.') else { return false };
-        let Some(parent) = list.and_then(Node::parent) else { return false };
-        let mut names = prefix.split('.');
+        let mut names = expression.split('.');
         let Some(id) = names.next().and_then(|name| self.definitions.type_named(name)) else { return false };
         let mut ty = Type::Object(id, 0);
         for name in names {
             let slot = ty.shape(self.definitions).and_then(|shape| shape.slot(name));
-            match slot.map(|slot| slot.kind) {
-                Some(Kind::Nested(place)) => ty = Type::Object(id, place),
-                _ => return false,
-            }
+            let Some(next) = slot.and_then(|slot| ty.at(slot.kind)) else { return false };
+            ty = next;
         }
+        // An element that is defined by reference to another is of its type.
+        if matches!(ty, Type::Object(_, place) if place > 0) {
+            return locate(self.definitions, node).ty == ty;
+        }
+        let list = if node.name().is_none() { node.parent() } else { Some(node) };
+        let (Some((prefix, last)), Some(parent)) = (expression.rsplit_once('.'), list.and_then(Node::parent)) else {
+            return false;
+        };
         let name = list.and_then(Node::name).unwrap_or_default();
-        locate(self.definitions, parent).ty == ty && name.strip_prefix('_').unwrap_or(name) == last
+        prefix.contains('.') && name.strip_prefix('_').unwrap_or(name) == last && self.is_nested(parent, prefix)
     }
 
     /// Whether a node is an element by that name: of its type, or by its place in the type around it.
@@ -163,6 +221,21 @@ impl<'t> Walk<'_, 't> {
         }
         false
     }
+}
+
+/// Whether an element is part of a value that a definition gives as a sample: there any extension may stand.
+fn is_sample(holder: Node<'_>) -> bool {
+    let mut at = Some(holder);
+    while let Some(node) = at {
+        let name = node.name().unwrap_or_default().trim_start_matches('_');
+        if ["fixed", "pattern"].iter().any(|prefix| {
+            name.strip_prefix(prefix).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_uppercase()))
+        }) {
+            return true;
+        }
+        at = node.parent();
+    }
+    false
 }
 
 /// `value[x]` is `valueString`.

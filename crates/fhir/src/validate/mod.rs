@@ -2,18 +2,28 @@
 //! location, line and column; one walk per resource, whose cost is linear in its size. Says what was expected, never what
 //! was found. Never asks a network, a clock or a setting; what the packages cannot tell is reported as not checked.
 
+mod attachment;
+mod bundle;
 mod claims;
+mod code_system;
 mod coded;
+mod concept_map;
 mod demands;
 mod extension;
 mod invariants;
 pub(crate) mod lexical;
+mod measure;
+mod narrative;
+mod policy;
 mod profile;
 mod questionnaire;
 mod reference;
 pub mod rules;
+mod search_parameter;
 mod shortcut;
 mod slices;
+mod structure;
+mod value_set;
 mod walk;
 
 use std::sync::Arc;
@@ -23,6 +33,8 @@ use crate::outcome::Issue;
 use crate::path::Document;
 use crate::profile::Library;
 use crate::tree::Node;
+
+pub use policy::Policy;
 
 /// Finds the resource type that a reference (absolute URL or URN, as written) resolves to; None if the caller does not know.
 pub type Resolve<'r> = dyn Fn(&str) -> Option<&'r str> + 'r;
@@ -38,6 +50,7 @@ pub struct Validator {
     library: Option<Arc<Library>>,
     profiles: Arc<[String]>,
     tells_expectations: bool,
+    policy: Policy,
     issues_max: usize,
 }
 
@@ -56,6 +69,7 @@ impl Validator {
             library: None,
             profiles: Arc::default(),
             tells_expectations: false,
+            policy: Policy::default(),
             issues_max: ISSUES_MAX,
         }
     }
@@ -82,6 +96,13 @@ impl Validator {
         self
     }
 
+    /// Checks under the policy of a site.
+    #[must_use]
+    pub fn with_policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
+    }
+
     /// Lists at most that many errors, and as many issues of lower severity. At the limit of errors the check stops with an
     /// error of its own; lower issues beyond theirs are dropped with a note, so that they can never hide an error.
     #[must_use]
@@ -104,6 +125,7 @@ impl Validator {
     pub fn validate_in<'r>(&'r self, resource: Node<'_>, resolve: Option<&'r Resolve<'r>>) -> Vec<Issue> {
         let document = Document::new(resource.tree());
         walk::Walk::new(&self.definitions, &self.invariants, &document, resolve, self.issues_max)
+            .with_policy(self.policy)
             .with_library(self.library.as_deref(), self.tells_expectations)
             .run(resource, &self.profiles)
     }

@@ -34,13 +34,14 @@ pub(super) struct At<'p, 't> {
 
 impl<'t> Walk<'_, 't> {
     /// Holds a resource against the profiles that it claims, and against those that the caller names.
-    pub(super) fn claimed(&mut self, node: Node<'t>, asked: &[String], scope: Scope<'t>) {
+    pub(super) fn claimed(&mut self, node: Node<'t>, name: &str, mut asked: Vec<String>, scope: Scope<'t>) {
         let Some(profiles) = &self.profiles else { return };
         let library = profiles.library;
+        asked.extend(library.globals(name).map(str::to_owned));
         let claims = node.member("meta").and_then(|meta| meta.member("profile")).into_iter().flat_map(Node::items);
         let claims = claims.filter_map(|claim| Some((claim, claim.as_str()?.into_owned())));
         let mut done: Vec<String> = Vec::new();
-        for (at, canonical) in asked.iter().map(|asked| (node, asked.clone())).chain(claims) {
+        for (at, canonical) in asked.into_iter().map(|asked| (node, asked)).chain(claims) {
             if done.contains(&canonical) {
                 continue;
             }
@@ -234,7 +235,7 @@ impl<'t> Walk<'_, 't> {
                 answer
             }
             Role::Coding | Role::Quantity => of(node),
-            Role::Extension | Role::Plain | Role::Reference => None,
+            Role::Attachment | Role::Extension | Role::Plain | Role::Reference => None,
         }
     }
 

@@ -9,15 +9,33 @@ use super::rules::{self, Rule};
 use super::walk::Walk;
 use crate::definitions::valueset::Membership;
 use crate::package::{extension, items, text};
-use crate::path::compare_quantities;
+use crate::path::{Budget, Environment, Invariant, Offline, Verdict, compare_quantities, resource};
 use crate::profile::value::{self, decimal};
 use crate::tree::{Kind, Node, Tree};
 
 const EXTENSION: &str = "http://hl7.org/fhir/StructureDefinition/";
 const DEPTH_MAX: u32 = 64;
+/// The types of answers (QuestionnaireResponse.item.answer.value).
+const ANSWERS: [&str; 12] = [
+    "Attachment",
+    "Boolean",
+    "Coding",
+    "Date",
+    "DateTime",
+    "Decimal",
+    "Integer",
+    "Quantity",
+    "Reference",
+    "String",
+    "Time",
+    "Uri",
+];
+/// Steps of an expression that enables an item.
+const STEPS_MAX: u64 = 1_000_000;
 
 /// A response, as a whole.
 struct Response<'q, 't> {
+    node: Node<'t>,
     questionnaire: Node<'q>,
     /// Answers by linkId, for `enableWhen`.
     answers: HashMap<String, Vec<Node<'t>>>,
@@ -70,7 +88,7 @@ impl<'t> Walk<'_, 't> {
             return;
         }
         let Some(library) = self.profiles.as_ref().map(|profiles| profiles.library) else { return };
-        let found: Option<std::sync::Arc<Tree>> = library.questionnaire(&canonical);
+        let found: Option<std::sync::Arc<Tree>> = library.document("Questionnaire", &canonical);
         if let Some(tree) = found {
             return self.against(response, tree.root(), false);
         }
@@ -90,8 +108,13 @@ impl<'t> Walk<'_, 't> {
             }
         }
         let status = text(response, "status").unwrap_or_default();
-        let whole =
-            Response { questionnaire, answers, is_contained, is_finished: matches!(&*status, "completed" | "amended") };
+        let whole = Response {
+            node: response,
+            questionnaire,
+            answers,
+            is_contained,
+            is_finished: matches!(&*status, "completed" | "amended"),
+        };
         self.group(&whole, response, questionnaire, 0);
     }
 
@@ -107,12 +130,13 @@ impl<'t> Walk<'_, 't> {
         for item in items(given, "item") {
             let id = text(item, "linkId").unwrap_or_default();
             let Some(place) = ids.iter().position(|known| *known == id) else {
-                let text = "Expected the linkId of an item that the Questionnaire has at this place";
-                self.once(&rules::QUESTIONNAIRE_ITEM, item, text);
+                let text = "Expected only items that the Questionnaire has at this place";
+                self.once_of(&rules::QUESTIONNAIRE_ITEM, given, item, text);
                 continue;
             };
             if place < last {
-                self.once(&rules::QUESTIONNAIRE_ITEM, item, "Expected the items in the order of the Questionnaire");
+                let text = "Expected the items in the order of the Questionnaire";
+                self.once_of(&rules::QUESTIONNAIRE_ITEM, given, item, text);
             }
             last = last.max(place);
             found[place].push(item);
@@ -130,7 +154,7 @@ impl<'t> Walk<'_, 't> {
         found: &[Node<'t>],
         depth: u32,
     ) {
-        let is_enabled = enabled(whole, item);
+        let is_enabled = self.enabled(whole, item);
         let kind = text(item, "type").unwrap_or_default();
         let is_group = kind == "group";
         let count: usize =
@@ -195,6 +219,29 @@ impl<'t> Walk<'_, 't> {
         }
     }
 
+    /// Whether an item is enabled; None where an expression decides it that cannot be told here.
+    fn enabled(&self, whole: &Response<'_, 't>, item: Node<'_>) -> Option<bool> {
+        let expression = items(item, "extension")
+            .find(|extension| text(*extension, "url").is_some_and(|url| url.ends_with("-enableWhenExpression")));
+        let Some(extension) = expression else { return Some(by_conditions(whole, item)) };
+        let expression = extension.member("valueExpression")?;
+        if text(expression, "language").as_deref() != Some("text/fhirpath") {
+            return None;
+        }
+        let path = format!("iif({}, true, false)", text(expression, "expression")?);
+        let response = resource(self.definitions, whole.node);
+        let compiled = Invariant::compile(&path, self.definitions, response.ty).ok()?;
+        let host = Offline::new(self.definitions);
+        let budget = Budget { steps_max: STEPS_MAX, ..Budget::default() };
+        let environment = Environment { budget, ..Environment::new(&host) };
+        let around = (whole.node, whole.node);
+        match compiled.ask_item(self.definitions, self.document, &environment, response, around) {
+            Verdict::Holds => Some(true),
+            Verdict::Broken => Some(false),
+            Verdict::Open => None,
+        }
+    }
+
     /// One answer: its type, its options, its limits.
     fn answer(&mut self, whole: &Response<'_, 't>, item: Node<'_>, kind: &str, answer: Node<'t>) {
         let Some((suffix, value)) = typed(answer, "value") else { return };
@@ -215,6 +262,10 @@ impl<'t> Walk<'_, 't> {
             _ => return,
         };
         if !allowed.contains(&suffix) {
+            // What is no type of any answer is an issue already.
+            if !ANSWERS.contains(&suffix) {
+                return;
+            }
             let text = format!("Expected an answer of the type {}", allowed.join(" or "));
             return self.once(&rules::QUESTIONNAIRE_ANSWER, value, &text);
         }
@@ -223,7 +274,10 @@ impl<'t> Walk<'_, 't> {
         let options: Vec<Node<'_>> =
             items(item, "answerOption").filter_map(|option| typed(option, "value").map(|(_, value)| value)).collect();
         if !options.is_empty() && !is_own && !options.iter().any(|option| is_option(value, *option)) {
-            self.once(&rules::QUESTIONNAIRE_OPTION, answer, "Expected one of the item's options");
+            // Of its type there is none, or another.
+            let has_type = options.iter().any(|option| option.name() == value.name());
+            let at = if has_type && !value.is_object() { value } else { answer };
+            self.once(&rules::QUESTIONNAIRE_OPTION, at, "Expected one of the item's options");
         }
         if let Some(set) = text(item, "answerValueSet").filter(|_| suffix == "Coding") {
             self.in_set(whole, &set, value, answer);
@@ -363,6 +417,13 @@ impl<'t> Walk<'_, 't> {
         }
     }
 
+    /// The same of an element, seen at a node within it.
+    fn once_of(&mut self, rule: &'static Rule, element: Node<'t>, node: Node<'t>, text: &str) {
+        if !self.has(rule, node, text) {
+            self.issue_of(rule, element, node, text);
+        }
+    }
+
     fn once(&mut self, rule: &'static Rule, node: Node<'t>, text: &str) {
         if !self.has(rule, node, text) {
             self.issue(rule, node, text);
@@ -397,19 +458,14 @@ fn compare(value: Node<'_>, bound: Node<'_>) -> Option<std::cmp::Ordering> {
     }
 }
 
-/// Whether an item is enabled; None where an expression decides it.
-fn enabled(whole: &Response<'_, '_>, item: Node<'_>) -> Option<bool> {
-    let by_expression = items(item, "extension")
-        .any(|extension| text(extension, "url").is_some_and(|url| url.ends_with("questionnaire-enableWhenExpression")));
-    if by_expression {
-        return None;
-    }
+/// Whether the conditions of an item enable it.
+fn by_conditions(whole: &Response<'_, '_>, item: Node<'_>) -> bool {
     let conditions: Vec<bool> = items(item, "enableWhen").map(|condition| is_met(whole, condition)).collect();
     if conditions.is_empty() {
-        return Some(true);
+        return true;
     }
     let is_any = text(item, "enableBehavior").as_deref() == Some("any");
-    Some(if is_any { conditions.contains(&true) } else { !conditions.contains(&false) })
+    if is_any { conditions.contains(&true) } else { !conditions.contains(&false) }
 }
 
 fn is_met(whole: &Response<'_, '_>, condition: Node<'_>) -> bool {

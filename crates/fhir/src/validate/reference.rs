@@ -8,6 +8,7 @@ use super::Resolve;
 use super::rules::{self, Rule};
 use crate::definitions::program::Slot;
 use crate::definitions::{Definitions, TypeId};
+use crate::reference::{Reference, parse};
 use crate::tree::{self, Node, NodeId};
 
 /// Where a reference to `#id` looks.
@@ -24,14 +25,22 @@ pub(super) struct References<'w> {
     definitions: &'w Definitions,
     resolve: Option<&'w Resolve<'w>>,
     entries: Entries,
+    /// The entries are those of a Parameters.
+    is_parameters: bool,
     /// Contained resources of the container looked at last: id to type (None: unknown type).
     contained: Option<(NodeId, HashMap<String, Option<TypeId>>)>,
 }
 
 /// fullUrl to the type of its entry, of one Bundle.
-pub(super) type Entries = HashMap<String, TypeId>;
+type Entries = HashMap<String, TypeId>;
 
-/// Where which rule is broken, and what was expected.
+/// What is left behind when a Bundle or a Parameters is entered.
+pub(super) struct Outer {
+    entries: Entries,
+    is_parameters: bool,
+}
+
+/// Which rule is broken, where in the Reference that is seen, and what was expected.
 pub(super) type Broken<'t> = (&'static Rule, Node<'t>, Cow<'static, str>);
 
 enum Pointed {
@@ -42,12 +51,22 @@ enum Pointed {
 
 impl<'w> References<'w> {
     pub(super) fn new(definitions: &'w Definitions, resolve: Option<&'w Resolve<'w>>) -> Self {
-        Self { definitions, resolve, entries: HashMap::new(), contained: None }
+        Self { definitions, resolve, entries: HashMap::new(), is_parameters: false, contained: None }
     }
 
-    /// Enters a Bundle; gives what [`Self::leave`] takes back.
-    pub(super) fn enter(&mut self, bundle: Node<'_>) -> Entries {
+    /// Enters a Bundle or a Parameters; gives what [`Self::leave`] takes back.
+    pub(super) fn enter(&mut self, bundle: Node<'_>) -> Outer {
         let mut types = HashMap::new();
+        for resource in
+            bundle.member("parameter").into_iter().flat_map(Node::items).filter_map(|p| p.member("resource"))
+        {
+            let id = resource.member("id").and_then(Node::as_str);
+            if let (Some(name), Some(id)) = (resource.resource_type(), id)
+                && let Some(ty) = self.definitions.resource_named(name)
+            {
+                types.insert(format!("{name}/{id}"), ty);
+            }
+        }
         for entry in bundle.member("entry").into_iter().flat_map(Node::items) {
             let Some(url) = entry.member("fullUrl").and_then(Node::as_str) else { continue };
             let name = entry.member("resource").and_then(|r| r.member("resourceType")).and_then(Node::as_str);
@@ -55,16 +74,27 @@ impl<'w> References<'w> {
                 types.insert(url.into_owned(), id);
             }
         }
-        std::mem::replace(&mut self.entries, types)
+        let is_parameters = bundle.resource_type() == Some("Parameters");
+        Outer {
+            entries: std::mem::replace(&mut self.entries, types),
+            is_parameters: std::mem::replace(&mut self.is_parameters, is_parameters),
+        }
     }
 
-    /// Leaves a Bundle.
-    pub(super) fn leave(&mut self, outer: Entries) {
-        self.entries = outer;
+    /// Leaves a Bundle or a Parameters.
+    pub(super) fn leave(&mut self, outer: Outer) {
+        self.entries = outer.entries;
+        self.is_parameters = outer.is_parameters;
     }
 
     /// What is wrong with one Reference.
-    pub(super) fn check<'t>(&mut self, node: Node<'t>, slot: &Slot, scope: Scope<'t>) -> Vec<Broken<'t>> {
+    pub(super) fn check<'t>(
+        &mut self,
+        node: Node<'t>,
+        slot: &Slot,
+        scope: Scope<'t>,
+        may_be_elsewhere: bool,
+    ) -> Vec<Broken<'t>> {
         let mut broken: Vec<Broken<'t>> = Vec::new();
         let named = node.member("type").and_then(|name| {
             let name = name.as_str()?;
@@ -74,6 +104,11 @@ impl<'w> References<'w> {
         let literal = node.member("reference").and_then(|r| Some((r, r.as_str()?)));
         let mut pointed = None;
         if let Some((reference, text)) = literal {
+            let is_relative = matches!(parse(&text), Reference::Relative { .. });
+            if !may_be_elsewhere && self.is_parameters && is_relative && !self.entries.contains_key(&*text) {
+                let text = "Expected a reference to what is in this Parameters";
+                broken.push((&rules::REFERENCE_ELSEWHERE, node, text.into()));
+            }
             match self.pointed(&text, scope) {
                 Pointed::At(id) => pointed = Some((reference, id)),
                 Pointed::Missing => {

@@ -26,6 +26,26 @@ macro_rules! rules {
 }
 
 rules! {
+    ATTACHMENT_SIZE = "attachment.size", Error, Structure, "The size of an attachment is that of its data (datatypes.html#Attachment).";
+    BUNDLE_LINK = "bundle.link", Error, Invalid, "A link relation of pages stands in searches and histories only, and each relation occurs once (bundle.html).";
+    BUNDLE_REFERENCE = "bundle.reference", Error, NotFound, "What a Composition or a MessageHeader refers to is an entry of its Bundle (documents.html#content, messaging.html).";
+    DOCUMENT_UNREACHED = "bundle.document-unreached", Error, Invalid, "Each entry of a document is linked with its Composition (documents.html#content).";
+    FULL_URL = "bundle.full-url", Error, Invalid, "The fullUrl of an entry is absolute, is there but in transactions and batches, and ends with the type and id of the resource if it is that of a server (bundle.html#bundle-unique).";
+    MESSAGE_UNREACHED = "bundle.message-unreached", Warning, Invalid, "Each entry of a message is linked with its MessageHeader (messaging.html).";
+    SEARCH_ENTRY = "bundle.search-entry", Error, Invalid, "The entries of a search are resources with ids, of the types that were searched for, or outcomes (search.html#entries).";
+    CODE_SYSTEM = "definition.code-system", Error, BusinessRule, "A CodeSystem's codes and properties are defined once, and its properties have values of their types (codesystem.html).";
+    SYSTEM = "code.system", Error, CodeInvalid, "The system of a Coding is the absolute URI of a code system (datatypes.html#Coding).";
+    CONCEPT_MAP = "definition.concept-map", Error, CodeInvalid, "A ConceptMap maps codes of the code systems and value sets that it names (conceptmap.html).";
+    ELEMENT_ID_TWICE = "element.id-twice", Error, Duplicate, "The id of an element is that of no other element of the resource (element.html#id).";
+    MEASURE_CQL = "measure.cql", Error, Invalid, "The criteria of a Measure in CQL are defined in one of its libraries, as far as these are at hand (measure.html).";
+    MEASURE_REPORT = "measure.report", Error, BusinessRule, "The groups, populations, stratifiers and scores of a MeasureReport are those of its Measure (measurereport.html).";
+    XHTML_LINK = "narrative.link", Error, Invalid, "A link within a narrative leads to an id that the resource or its Bundle has (narrative.html).";
+    POLICY_EXAMPLE = "policy.example-url", Error, Invalid, "Where the policy has it so: no URLs that are kept for examples.";
+    POLICY_HTML = "policy.html", Error, Invalid, "Where the policy has it so: no HTML in strings, or in Markdown.";
+    REFERENCE_ELSEWHERE = "reference.elsewhere", Error, NotFound, "Where the policy has it so: references within a Parameters or a Bundle name what is in it.";
+    SEARCH_PARAMETER = "definition.search-parameter", Error, BusinessRule, "A SearchParameter's expression is FHIRPath on the types that it is for, and goes with what it derives from (searchparameter.html).";
+    STRUCTURE = "definition.structure", Error, BusinessRule, "A StructureDefinition goes with its base, its elements with its type, their profiles and discriminators with theirs (structuredefinition.html).";
+    VALUE_SET = "definition.value-set", Error, BusinessRule, "A ValueSet includes codes, by filters and values, that its code systems have (valueset.html).";
     REQUIRED = "binding.required", Error, CodeInvalid, "A coded element with a required binding holds a code of that value set (terminologies.html#required).";
     REQUIRED_NOT_CHECKED = "binding.required-not-checked", Warning, NotSupported, "The value set of a required binding cannot be expanded with the packages at hand; reported at its first use.";
     EXTENSIBLE = "binding.extensible", Warning, CodeInvalid, "A coded element with an extensible binding holds a code of that value set, if the set covers its meaning (terminologies.html#extensible).";

@@ -1,8 +1,11 @@
 //! The walk over one resource: members against the shape of their type, cardinalities, arrays, choices and the
 //! underscore members of primitives. Depth is bounded; each node is visited once.
 
+use std::collections::HashSet;
+
 use super::claims::Profiles;
 use super::invariants::{Asked, Content, Invariants};
+use super::policy::{self, Policy};
 use super::reference::{References, Scope};
 use super::rules::{self, Rule};
 use super::{Resolve, lexical};
@@ -13,6 +16,7 @@ use crate::outcome::{Issue, Severity};
 use crate::path::{Document, Type, Verdict};
 use crate::profile::Library;
 use crate::tree::{self, Node};
+use crate::xhtml;
 
 /// Objects within objects. The tree's own limit comes first; this one keeps the stack bounded whatever that is.
 const DEPTH_MAX: u32 = 256;
@@ -24,8 +28,13 @@ pub(super) struct Walk<'w, 't> {
     pub(super) document: &'t Document<'t>,
     pub(super) references: References<'w>,
     pub(super) profiles: Option<Profiles<'w>>,
+    pub(super) policy: Policy,
     /// Value sets that were reported as not checked.
     pub(super) unchecked: Vec<u32>,
+    /// What links of narratives may point to, in the whole document; collected for the first link.
+    pub(super) anchors: Option<HashSet<String>>,
+    /// Ids of elements in the resource that is walked.
+    element_ids: HashSet<String>,
     found: Vec<Found<'t>>,
     errors: usize,
     minor: usize,
@@ -60,6 +69,8 @@ struct Found<'t> {
     /// Severity and id, if the rule leaves them to the definitions, as that of invariants does.
     invariant: Option<(Severity, String)>,
     node: Node<'t>,
+    /// The element that the issue is about, where the node is no element or too small a part of it.
+    element: Option<Node<'t>>,
     text: String,
     about: Option<String>,
 }
@@ -78,7 +89,10 @@ impl<'w, 't> Walk<'w, 't> {
             document,
             references: References::new(definitions, resolve),
             profiles: None,
+            policy: Policy::default(),
             unchecked: Vec::new(),
+            anchors: None,
+            element_ids: HashSet::new(),
             found: Vec::new(),
             errors: 0,
             minor: 0,
@@ -86,6 +100,12 @@ impl<'w, 't> Walk<'w, 't> {
             issues_max,
             asked: Vec::new(),
         }
+    }
+
+    /// Under the policy of a site.
+    pub(super) fn with_policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
     }
 
     /// Holds everything against the profiles of a library too.
@@ -102,13 +122,21 @@ impl<'w, 't> Walk<'w, 't> {
                 rule: &rules::ISSUES,
                 invariant: None,
                 node: resource,
+                element: None,
                 text: rules::ISSUES.about.to_owned(),
                 about: None,
             });
         }
         if self.minor_dropped {
             let rule = &rules::ISSUES_MINOR;
-            self.found.push(Found { rule, invariant: None, node: resource, text: rule.about.to_owned(), about: None });
+            self.found.push(Found {
+                rule,
+                invariant: None,
+                node: resource,
+                element: None,
+                text: rule.about.to_owned(),
+                about: None,
+            });
         }
         self.found.into_iter().map(Found::into_issue).collect()
     }
@@ -129,7 +157,13 @@ impl<'w, 't> Walk<'w, 't> {
         text: impl Into<String>,
         about: Option<String>,
     ) {
-        self.add(rule.severity, Found { rule, invariant: None, node, text: text.into(), about });
+        self.add(rule.severity, Found { rule, invariant: None, node, element: None, text: text.into(), about });
+    }
+
+    /// An issue of an element that is seen at a node within it.
+    pub(super) fn issue_of(&mut self, rule: &'static Rule, element: Node<'t>, node: Node<'t>, text: impl Into<String>) {
+        let text = text.into();
+        self.add(rule.severity, Found { rule, invariant: None, node, element: Some(element), text, about: None });
     }
 
     /// An issue with the severity that a definition says.
@@ -184,7 +218,10 @@ impl<'w, 't> Walk<'w, 't> {
         about: Option<String>,
     ) {
         if !self.has(&rules::INVARIANT, node, &text) {
-            self.add(severity, Found { rule: &rules::INVARIANT, invariant: Some((severity, id)), node, text, about });
+            self.add(
+                severity,
+                Found { rule: &rules::INVARIANT, invariant: Some((severity, id)), node, element: None, text, about },
+            );
         }
     }
 
@@ -224,7 +261,10 @@ impl<'w, 't> Walk<'w, 't> {
                     let severity = if constraint.is_error { Severity::Error } else { Severity::Warning };
                     let invariant = Some((severity, format!("invariant.{}", key.to_ascii_lowercase())));
                     let text = format!("Expected {key} to hold: {human}");
-                    self.add(severity, Found { rule: &rules::INVARIANT, invariant, node, text, about: None });
+                    self.add(
+                        severity,
+                        Found { rule: &rules::INVARIANT, invariant, node, element: None, text, about: None },
+                    );
                 }
                 Verdict::Open => {
                     self.issue(
@@ -264,32 +304,49 @@ impl<'w, 't> Walk<'w, 't> {
                     contained,
                     "Expected no contained resources inside of a contained resource",
                 );
-            } else {
+            } else if self.policy.contained {
                 self.contained_ids(contained);
                 self.contained_use(node, contained);
             }
         }
         // What the caller names is for the outermost.
         let asked = std::mem::take(&mut self.asked);
-        let outer = (&*name == "Bundle").then(|| self.references.enter(node));
+        let outer = matches!(&*name, "Bundle" | "Parameters").then(|| self.references.enter(node));
+        let outer_ids = std::mem::take(&mut self.element_ids);
         let program = self.definitions.program(id);
         if let Some(shape) = program.shape(0) {
             self.object(node, Within { id, place: 0, program, shape, role: Role::Plain }, scope, depth);
         }
+        self.element_ids = outer_ids;
+        self.special(&name, node, scope);
         if self.profiles.is_some() {
-            self.claimed(node, &asked, scope);
-            if &*name == "QuestionnaireResponse" {
-                self.answered(node, scope);
-            }
+            self.claimed(node, &name, asked, scope);
         }
         if let Some(outer) = outer {
             self.references.leave(outer);
         }
     }
 
+    /// The rules of single resource types that are no invariants.
+    fn special(&mut self, name: &str, node: Node<'t>, scope: Scope<'t>) {
+        match name {
+            "Bundle" => self.bundle(node),
+            "CapabilityStatement" => self.capabilities(node),
+            "CodeSystem" => self.code_system(node),
+            "ConceptMap" => self.concept_map(node),
+            "Measure" => self.measure(node),
+            "MeasureReport" => self.measure_report(node, scope),
+            "QuestionnaireResponse" if self.profiles.is_some() => self.answered(node, scope),
+            "SearchParameter" => self.search_parameter(node),
+            "StructureDefinition" => self.structure(node),
+            "ValueSet" => self.value_set(node),
+            _ => {}
+        }
+    }
+
     /// Each contained resource has an id of its own.
     fn contained_ids(&mut self, contained: Node<'t>) {
-        let mut ids = std::collections::HashSet::new();
+        let mut ids = HashSet::new();
         for resource in contained.items() {
             let id = resource.member("id").and_then(|id| Some((id, id.as_str()?)));
             if let Some((node, id)) = id {
@@ -309,12 +366,16 @@ impl<'w, 't> Walk<'w, 't> {
     /// A contained resource is referred to from its container, or refers to it (dom-3), and has no version or security of its
     /// own (dom-4, dom-5).
     fn contained_use(&mut self, container: Node<'t>, contained: Node<'t>) {
-        // One pass over the container, however many it contains.
-        let local: std::collections::HashSet<_> = container
-            .descendants()
-            .filter(|node| node.raw().starts_with(b"\"#"))
-            .filter_map(|node| node.as_str().and_then(|text| text.strip_prefix('#').map(str::to_owned)))
-            .collect();
+        // One pass over the container, however many it contains. Narratives have links too: of images, for one.
+        let mut local: HashSet<String> = HashSet::new();
+        for node in container.descendants() {
+            if node.raw().starts_with(b"\"#") {
+                local.extend(node.as_str().and_then(|text| text.strip_prefix('#').map(str::to_owned)));
+            } else if node.name() == Some("div") {
+                let text = node.as_str().unwrap_or_default();
+                local.extend(xhtml::read(&text).into_iter().flat_map(|found| found.links).map(str::to_owned));
+            }
+        }
         for resource in contained.items() {
             let id = resource.member("id").and_then(Node::as_str);
             let is_used = id.is_none_or(|id| local.contains(&*id));
@@ -361,7 +422,7 @@ impl<'w, 't> Walk<'w, 't> {
                 // `resource` has looked at it.
             } else {
                 content = true;
-                self.unknown_member(member, name, shape);
+                self.unknown_member(node, member, name, shape);
             }
         }
         if companions {
@@ -386,7 +447,7 @@ impl<'w, 't> Walk<'w, 't> {
         }
     }
 
-    fn unknown_member(&mut self, member: Node<'t>, name: &str, shape: &Shape) {
+    fn unknown_member(&mut self, object: Node<'t>, member: Node<'t>, name: &str, shape: &Shape) {
         if name == "resourceType" {
             return self.issue(
                 &rules::RESOURCE_TYPE_MISPLACED,
@@ -395,8 +456,10 @@ impl<'w, 't> Walk<'w, 't> {
             );
         }
         let Some(suffix) = shape.choice_of(name) else {
-            return self.issue(
+            // A name that the definitions do not know leads nowhere in FHIRPath.
+            return self.issue_of(
                 &rules::UNKNOWN_MEMBER,
+                object,
                 member,
                 "Expected only members that the definition of this element has",
             );
@@ -405,10 +468,12 @@ impl<'w, 't> Walk<'w, 't> {
         let mut lower = suffix.to_owned();
         lower[..1].make_ascii_lowercase();
         if self.definitions.type_named(suffix).or_else(|| self.definitions.type_named(&lower)).is_some() {
-            self.issue(&rules::CHOICE_FORBIDDEN, member, "Expected one of the types that this choice allows");
+            let text = "Expected one of the types that this choice allows";
+            self.issue_of(&rules::CHOICE_FORBIDDEN, object, member, text);
         } else {
-            self.issue(
+            self.issue_of(
                 &rules::CHOICE_UNKNOWN,
+                object,
                 member,
                 "Expected the name of a FHIR type at the end of the member's name",
             );
@@ -481,6 +546,7 @@ impl<'w, 't> Walk<'w, 't> {
         let (id, program, place, inner) = match slot.kind {
             Kind::Primitive(primitive) => return self.primitive(node, primitive, field),
             Kind::Resource => return self.resource(node, None, depth + 1),
+            Kind::Contained if !self.policy.contained => return,
             Kind::Contained => return self.resource(node, Some(scope), depth + 1),
             Kind::Nested(place) => (within.id, within.program, place, Role::Plain),
             Kind::Complex(id) => (id, self.definitions.program(id), 0, self.definitions.role(id)),
@@ -502,10 +568,12 @@ impl<'w, 't> Walk<'w, 't> {
                 }
             }
             Role::Reference => {
-                for (rule, at, text) in self.references.check(node, slot, scope) {
-                    self.issue(rule, at, text);
+                let found = self.references.check(node, slot, scope, self.policy.references_elsewhere);
+                for (rule, at, text) in found {
+                    self.issue_of(rule, node, at, text);
                 }
             }
+            Role::Attachment => self.attachment(node),
             Role::Coding => self.coding(node, field),
             Role::CodeableConcept => self.concept(node, field),
             Role::Quantity => self.quantity(node, field),
@@ -526,6 +594,9 @@ impl<'w, 't> Walk<'w, 't> {
             return self.issue(&rules::TYPE, node, format!("Expected {name}"));
         }
         let text = if let Some(number) = node.number() { number.into() } else { node.as_str().unwrap_or_default() };
+        if primitive == Primitive::Xhtml && !text.is_empty() {
+            return self.narrative(node, &text);
+        }
         if kind != tree::Kind::Bool
             && let Some(rule) = lexical::broken_rule(primitive, &text)
         {
@@ -536,6 +607,39 @@ impl<'w, 't> Walk<'w, 't> {
         }
         if !field.bindings.is_empty() {
             self.bound_text(node, &text, field);
+        }
+        if primitive == Primitive::ElementId {
+            self.element_id(node, &text);
+        }
+        if self.policy != Policy::default() {
+            self.allowed(node, primitive, &text);
+        }
+    }
+
+    /// An id is that of one element of a resource only. A StructureDefinition has its elements twice.
+    fn element_id(&mut self, node: Node<'t>, id: &str) {
+        if self.element_ids.insert(id.to_owned()) {
+            return;
+        }
+        if let Some(element) = node.parent()
+            && node.resource().and_then(Node::resource_type) != Some("StructureDefinition")
+        {
+            self.issue_of(&rules::ELEMENT_ID_TWICE, element, node, "Expected an id that no other element has");
+        }
+    }
+
+    /// What the site's policy forbids.
+    fn allowed(&mut self, node: Node<'t>, primitive: Primitive, text: &str) {
+        let is_markdown = primitive == Primitive::Markdown;
+        if !self.policy.html_in_strings && policy::has_tag(text) {
+            self.issue(&rules::POLICY_HTML, node, "Expected no HTML tags in a string");
+        } else if is_markdown && !self.policy.html_in_markdown && policy::has_markup(text) {
+            self.issue(&rules::POLICY_HTML, node, "Expected no HTML in Markdown");
+        }
+        let is_link = matches!(primitive, Primitive::Uri | Primitive::Url | Primitive::Canonical)
+            && !matches!(node.name(), Some("system" | "fullUrl"));
+        if is_link && !self.policy.example_urls && policy::is_example(text) {
+            self.issue(&rules::POLICY_EXAMPLE, node, "Expected no URL that is kept for examples");
         }
     }
 
@@ -586,6 +690,9 @@ impl<'w, 't> Walk<'w, 't> {
                     );
                 } else {
                     self.companion(member, value.is_some(), scope, depth);
+                    if value.is_none() && !field.bindings.is_empty() {
+                        self.code_absent(member, field);
+                    }
                 }
                 continue;
             }
@@ -605,6 +712,9 @@ impl<'w, 't> Walk<'w, 't> {
                 let has_value = values.next().is_some_and(|value| value.kind() != tree::Kind::Null);
                 if item.kind() != tree::Kind::Null {
                     self.companion(item, has_value, scope, depth);
+                    if !has_value && !field.bindings.is_empty() {
+                        self.code_absent(item, field);
+                    }
                 } else if value.is_none() {
                     self.issue(&rules::NULL, item, "Expected an extension, since there is no value at this place");
                 }
@@ -642,7 +752,7 @@ impl<'w, 't> Walk<'w, 't> {
     fn extension_url(&mut self, node: Node<'t>) {
         let Some(url) = node.member("url") else { return };
         if url.as_str().is_some_and(|text| !text.is_empty() && !text.contains(':')) {
-            self.issue(&rules::EXTENSION_URL, url, "Expected an absolute URL");
+            self.issue_of(&rules::EXTENSION_URL, node, url, "Expected an absolute URL");
         }
     }
 }
@@ -654,7 +764,7 @@ impl Found<'_> {
             code: self.rule.code,
             rule: self.invariant.map_or(self.rule.id.into(), |(_, id)| id.into()),
             // In FHIRPath the extensions of a primitive are below the element itself: `birthDate.extension`.
-            expression: Some(self.node.path().replace("._", ".")),
+            expression: Some(self.element.unwrap_or(self.node).path().replace("._", ".")),
             position: Some(self.node.position()),
             text: self.text,
             about: self.about,

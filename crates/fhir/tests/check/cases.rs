@@ -30,11 +30,20 @@ fn each_case_has_its_outcome() {
     assert!(wrong.is_empty(), "{wrong:?}");
 }
 
-/// Every rule is shown by a case, or is named here: in `limits`, or beside its code.
+/// Every rule is shown by a case, or is named here: in `limits`, in `policy`, or beside its code.
 #[test]
 fn every_rule_has_a_case() {
-    let elsewhere =
-        ["limit.depth", "limit.issues", "limit.minor-issues", "value.too-long", "value.decimal", "invariant.key"];
+    let elsewhere = [
+        "limit.depth",
+        "limit.issues",
+        "limit.minor-issues",
+        "value.too-long",
+        "value.decimal",
+        "invariant.key",
+        "policy.example-url",
+        "policy.html",
+        "reference.elsewhere",
+    ];
     let mut shown = String::new();
     for folder in ["tests/cases/check", "tests/cases/profile"] {
         for entry in std::fs::read_dir(path(folder)).unwrap() {

@@ -16,6 +16,7 @@ mod files;
 mod hl7;
 mod limits;
 mod package;
+mod policy;
 mod release;
 mod synthea;
 

@@ -28,6 +28,32 @@ fn rebuilding_gives_the_committed_bytes() {
     assert!(pack(&Package::from_files(files).unwrap()).unwrap() == built);
 }
 
+/// The table of SearchParameters is what the package has.
+#[test]
+fn the_search_parameters_are_those_of_the_package() {
+    const TABLE: &str = "mappings/definitions/r4-search-parameters.tsv";
+    let tgz = std::fs::read(path("tests/data/definitions/hl7.fhir.r4.core-4.0.1.tgz")).unwrap();
+    let package = Package::from_tgz(&tgz, &Limits::default()).unwrap();
+    let mut rows = std::collections::BTreeSet::new();
+    for (_, content) in package.files() {
+        let value: serde_json::Value = serde_json::from_slice(content).unwrap();
+        let bases: Vec<_> = value["base"].as_array().into_iter().flatten().filter_map(|base| base.as_str()).collect();
+        let id = value["url"].as_str().and_then(|url| url.strip_prefix("http://hl7.org/fhir/SearchParameter/"));
+        if let ("SearchParameter", Some(id), Some(ty), false) =
+            (value["resourceType"].as_str().unwrap_or_default(), id, value["type"].as_str(), bases.is_empty())
+        {
+            rows.insert(format!("{id}\t{ty}\t{}\n", bases.join(",")));
+        }
+    }
+    assert!(rows.len() > 1300, "{}", rows.len());
+    let table =
+        format!("# SearchParameters of hl7.fhir.r4.core 4.0.1: id, type, resource types.\n{}", String::from_iter(rows));
+    if bless() {
+        std::fs::write(path(TABLE), &table).unwrap();
+    }
+    assert!(table == std::fs::read_to_string(path(TABLE)).unwrap(), "rebuild with SLUICE_BLESS=1");
+}
+
 #[test]
 fn what_is_no_package_is_refused() {
     let limits = Limits::default();

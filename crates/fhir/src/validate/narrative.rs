@@ -1,0 +1,39 @@
+//! Narratives: XHTML as FHIR allows it, whose links within the document lead somewhere (FHIR R4 narrative.html).
+
+use std::collections::HashSet;
+
+use super::rules;
+use super::walk::Walk;
+use crate::tree::Node;
+use crate::xhtml;
+
+impl<'t> Walk<'_, 't> {
+    /// The `div` of a narrative.
+    pub(super) fn narrative(&mut self, node: Node<'t>, text: &str) {
+        let Some(found) = xhtml::read(text) else { return self.issue(&rules::XHTML, node, rules::XHTML.about) };
+        if found.links.is_empty() {
+            return;
+        }
+        let anchors = self.anchors.take().unwrap_or_else(|| anchors(node.tree().root()));
+        if !found.links.iter().all(|link| anchors.contains(*link)) {
+            self.issue(&rules::XHTML_LINK, node, "Expected links to ids that the resource, or its Bundle, has");
+        }
+        self.anchors = Some(anchors);
+    }
+}
+
+/// All ids of a document: of its resources, of its elements, and in its narratives.
+fn anchors(root: Node<'_>) -> HashSet<String> {
+    let mut ids = HashSet::new();
+    for node in root.descendants() {
+        match node.name() {
+            Some("id") => ids.extend(node.as_str().map(std::borrow::Cow::into_owned)),
+            Some("div") => {
+                let text = node.as_str().unwrap_or_default();
+                ids.extend(xhtml::read(&text).into_iter().flat_map(|found| found.ids).map(str::to_owned));
+            }
+            _ => {}
+        }
+    }
+    ids
+}
