@@ -4,8 +4,6 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-use crate::package::unversioned;
-
 /// Lines of id, type and bases, as `tests/check/package.rs` writes them from the package.
 static TABLE: &str = include_str!("../../../../mappings/definitions/r4-search-parameters.tsv");
 const PREFIX: &str = "http://hl7.org/fhir/SearchParameter/";
@@ -19,7 +17,8 @@ pub(crate) fn named(canonical: &str) -> Option<(&'static str, &'static str)> {
         };
         TABLE.lines().filter(|line| !line.starts_with('#')).filter_map(row).collect()
     });
-    BY_ID.get(unversioned(canonical).strip_prefix(PREFIX)?).copied()
+    let url = canonical.split_once('|').map_or(canonical, |(url, _)| url);
+    BY_ID.get(url.strip_prefix(PREFIX)?).copied()
 }
 
 #[cfg(test)]

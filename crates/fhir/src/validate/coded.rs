@@ -55,7 +55,7 @@ impl<'t> Walk<'_, 't> {
                 return self.issue(&rules::SYSTEM, at, "Expected an absolute URI");
             }
             let library = self.profiles.as_ref().map(|profiles| profiles.library);
-            if system.contains("/ValueSet/")
+            if system.rsplit_once('/').is_some_and(|(before, _)| before.ends_with("/ValueSet"))
                 && (self.definitions.value_set(system).is_some()
                     || library.is_some_and(|library| library.has_set(system)))
             {

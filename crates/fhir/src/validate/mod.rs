@@ -9,6 +9,7 @@ mod code_system;
 mod coded;
 mod concept_map;
 mod demands;
+mod enabled;
 mod extension;
 mod invariants;
 pub(crate) mod lexical;

@@ -11,7 +11,7 @@ impl<'t> Walk<'_, 't> {
     /// The `div` of a narrative.
     pub(super) fn narrative(&mut self, node: Node<'t>, text: &str) {
         let Some(found) = xhtml::read(text) else { return self.issue(&rules::XHTML, node, rules::XHTML.about) };
-        if found.links.is_empty() {
+        if found.links.iter().all(|link| found.ids.contains(link)) {
             return;
         }
         let anchors = self.anchors.take().unwrap_or_else(|| anchors(node.tree().root()));
@@ -25,14 +25,14 @@ impl<'t> Walk<'_, 't> {
 /// All ids of a document: of its resources, of its elements, and in its narratives.
 fn anchors(root: Node<'_>) -> HashSet<String> {
     let mut ids = HashSet::new();
-    for node in root.descendants() {
-        match node.name() {
-            Some("id") => ids.extend(node.as_str().map(std::borrow::Cow::into_owned)),
-            Some("div") => {
-                let text = node.as_str().unwrap_or_default();
-                ids.extend(xhtml::read(&text).into_iter().flat_map(|found| found.ids).map(str::to_owned));
-            }
-            _ => {}
+    let tree = root.tree();
+    let (id, div) = (tree.name_id("id"), tree.name_id("div"));
+    for node in root.descendants().filter(|node| node.name_id().is_some()) {
+        if node.name_id() == id {
+            ids.extend(node.as_str().map(std::borrow::Cow::into_owned));
+        } else if node.name_id() == div {
+            let text = node.as_str().unwrap_or_default();
+            ids.extend(xhtml::read(&text).into_iter().flat_map(|found| found.ids).map(str::to_owned));
         }
     }
     ids

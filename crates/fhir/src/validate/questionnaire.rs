@@ -4,14 +4,14 @@
 
 use std::collections::HashMap;
 
+use super::enabled::{compare, is_option};
 use super::reference::Scope;
 use super::rules::{self, Rule};
 use super::walk::Walk;
 use crate::definitions::valueset::Membership;
 use crate::package::{extension, items, text};
-use crate::path::{Budget, Environment, Invariant, Offline, Verdict, compare_quantities, resource};
-use crate::profile::value::{self, decimal};
-use crate::tree::{Kind, Node, Tree};
+use crate::profile::value::decimal;
+use crate::tree::{Node, Tree};
 
 const EXTENSION: &str = "http://hl7.org/fhir/StructureDefinition/";
 const DEPTH_MAX: u32 = 64;
@@ -30,15 +30,13 @@ const ANSWERS: [&str; 12] = [
     "Time",
     "Uri",
 ];
-/// Steps of an expression that enables an item.
-const STEPS_MAX: u64 = 1_000_000;
 
 /// A response, as a whole.
-struct Response<'q, 't> {
-    node: Node<'t>,
+pub(super) struct Response<'q, 't> {
+    pub(super) node: Node<'t>,
     questionnaire: Node<'q>,
     /// Answers by linkId, for `enableWhen`.
-    answers: HashMap<String, Vec<Node<'t>>>,
+    pub(super) answers: HashMap<String, Vec<Node<'t>>>,
     /// The Questionnaire is contained in it.
     is_contained: bool,
     /// Missing answers of a response that is not finished are no errors.
@@ -46,7 +44,7 @@ struct Response<'q, 't> {
 }
 
 /// The members `value[x]`, or others with a type at the end of their names.
-fn typed<'n>(node: Node<'n>, prefix: &str) -> Option<(&'n str, Node<'n>)> {
+pub(super) fn typed<'n>(node: Node<'n>, prefix: &str) -> Option<(&'n str, Node<'n>)> {
     node.members().find_map(|member| {
         let suffix = member.name()?.strip_prefix(prefix)?;
         suffix.starts_with(|c: char| c.is_ascii_uppercase()).then_some((suffix, member))
@@ -216,29 +214,6 @@ impl<'t> Walk<'_, 't> {
                 self.answer(whole, item, &kind, answer);
                 self.group(whole, answer, item, depth + 1);
             }
-        }
-    }
-
-    /// Whether an item is enabled; None where an expression decides it that cannot be told here.
-    fn enabled(&self, whole: &Response<'_, 't>, item: Node<'_>) -> Option<bool> {
-        let expression = items(item, "extension")
-            .find(|extension| text(*extension, "url").is_some_and(|url| url.ends_with("-enableWhenExpression")));
-        let Some(extension) = expression else { return Some(by_conditions(whole, item)) };
-        let expression = extension.member("valueExpression")?;
-        if text(expression, "language").as_deref() != Some("text/fhirpath") {
-            return None;
-        }
-        let path = format!("iif({}, true, false)", text(expression, "expression")?);
-        let response = resource(self.definitions, whole.node);
-        let compiled = Invariant::compile(&path, self.definitions, response.ty).ok()?;
-        let host = Offline::new(self.definitions);
-        let budget = Budget { steps_max: STEPS_MAX, ..Budget::default() };
-        let environment = Environment { budget, ..Environment::new(&host) };
-        let around = (whole.node, whole.node);
-        match compiled.ask_item(self.definitions, self.document, &environment, response, around) {
-            Verdict::Holds => Some(true),
-            Verdict::Broken => Some(false),
-            Verdict::Open => None,
         }
     }
 
@@ -435,56 +410,4 @@ impl<'t> Walk<'_, 't> {
 fn called(whole: &Response<'_, '_>, item: Node<'_>) -> String {
     let id = text(item, "linkId").filter(|id| !whole.is_contained && id.len() <= 64);
     id.unwrap_or_else(|| "an item".to_owned())
-}
-
-/// Whether an answer is an option: a Coding by system and code, anything else by value.
-fn is_option(value: Node<'_>, option: Node<'_>) -> bool {
-    if option.is_object() && option.member("code").is_some() {
-        return ["system", "code"].iter().all(|name| text(option, name) == text(value, name));
-    }
-    value::contains(value, option)
-}
-
-/// How a value stands to a limit; times by their text, of which a more precise one is the greater.
-fn compare(value: Node<'_>, bound: Node<'_>) -> Option<std::cmp::Ordering> {
-    match (value.kind(), bound.kind()) {
-        (Kind::Number, Kind::Number) => Some(decimal(value)?.cmp(&decimal(bound)?)),
-        (Kind::String, Kind::String) => Some(value.as_str()?.cmp(&bound.as_str()?)),
-        (Kind::Object, Kind::Object) => {
-            let is_formal = |node: Node<'_>| node.member("code").is_some() && node.member("system").is_some();
-            (is_formal(value) && is_formal(bound)).then(|| compare_quantities(value, bound)).flatten()
-        }
-        _ => None,
-    }
-}
-
-/// Whether the conditions of an item enable it.
-fn by_conditions(whole: &Response<'_, '_>, item: Node<'_>) -> bool {
-    let conditions: Vec<bool> = items(item, "enableWhen").map(|condition| is_met(whole, condition)).collect();
-    if conditions.is_empty() {
-        return true;
-    }
-    let is_any = text(item, "enableBehavior").as_deref() == Some("any");
-    if is_any { conditions.contains(&true) } else { !conditions.contains(&false) }
-}
-
-fn is_met(whole: &Response<'_, '_>, condition: Node<'_>) -> bool {
-    use std::cmp::Ordering::{Equal, Greater, Less};
-    let question = text(condition, "question").unwrap_or_default();
-    let answers = whole.answers.get(&question).map_or(&[][..], Vec::as_slice);
-    let Some((_, wanted)) = typed(condition, "answer") else { return false };
-    let any = |test: &dyn Fn(Node<'_>) -> bool| answers.iter().any(|answer| test(*answer));
-    let ordered = |orders: &[std::cmp::Ordering]| {
-        any(&|answer| compare(answer, wanted).is_some_and(|order| orders.contains(&order)))
-    };
-    match text(condition, "operator").as_deref() {
-        Some("exists") => answers.is_empty() != wanted.as_bool().unwrap_or(true),
-        Some("=") => any(&|answer| is_option(answer, wanted)),
-        Some("!=") => any(&|answer| !is_option(answer, wanted)),
-        Some(">") => ordered(&[Greater]),
-        Some("<") => ordered(&[Less]),
-        Some(">=") => ordered(&[Greater, Equal]),
-        Some("<=") => ordered(&[Less, Equal]),
-        _ => false,
-    }
 }

@@ -104,8 +104,11 @@ impl<'w> References<'w> {
         let literal = node.member("reference").and_then(|r| Some((r, r.as_str()?)));
         let mut pointed = None;
         if let Some((reference, text)) = literal {
-            let is_relative = matches!(parse(&text), Reference::Relative { .. });
-            if !may_be_elsewhere && self.is_parameters && is_relative && !self.entries.contains_key(&*text) {
+            if !may_be_elsewhere
+                && self.is_parameters
+                && matches!(parse(&text), Reference::Relative { .. })
+                && !self.entries.contains_key(&*text)
+            {
                 let text = "Expected a reference to what is in this Parameters";
                 broken.push((&rules::REFERENCE_ELSEWHERE, node, text.into()));
             }

@@ -368,10 +368,11 @@ impl<'w, 't> Walk<'w, 't> {
     fn contained_use(&mut self, container: Node<'t>, contained: Node<'t>) {
         // One pass over the container, however many it contains. Narratives have links too: of images, for one.
         let mut local: HashSet<String> = HashSet::new();
+        let div = container.tree().name_id("div");
         for node in container.descendants() {
             if node.raw().starts_with(b"\"#") {
                 local.extend(node.as_str().and_then(|text| text.strip_prefix('#').map(str::to_owned)));
-            } else if node.name() == Some("div") {
+            } else if node.name_id() == div && div.is_some() {
                 let text = node.as_str().unwrap_or_default();
                 local.extend(xhtml::read(&text).into_iter().flat_map(|found| found.links).map(str::to_owned));
             }
