@@ -113,7 +113,7 @@ impl<'t> Walk<'_, 't> {
 
     fn group_of(&mut self, report: Node<'t>, measure: Node<'_>, group: Node<'t>, of: Node<'_>) {
         let lists = report.member("type").is_some_and(|at| at.is_str("subject-list"));
-        self.parts(group, of, "population", |walk, population| {
+        self.measured(group, of, "population", |walk, population| {
             if population.member("subjectResults").is_some() && !lists {
                 let text = "Expected no lists of subjects: the report is not of the type subject-list";
                 walk.differs_from_measure(population, text);
@@ -126,11 +126,11 @@ impl<'t> Walk<'_, 't> {
             }
         });
         self.score(report, measure, group);
-        self.parts(group, of, "stratifier", |_, _| {});
+        self.measured(group, of, "stratifier", |_, _| {});
     }
 
     /// The populations or stratifiers of a group: each is one of the measure's, and all of those are there.
-    fn parts(&mut self, group: Node<'t>, of: Node<'_>, name: &str, mut each: impl FnMut(&mut Self, Node<'t>)) {
+    fn measured(&mut self, group: Node<'t>, of: Node<'_>, name: &str, mut each: impl FnMut(&mut Self, Node<'t>)) {
         let defined: Vec<Node<'_>> = items(of, name).collect();
         let mut done = vec![false; defined.len()];
         for part in items(group, name) {

@@ -9,7 +9,7 @@ use crate::xhtml;
 
 impl<'t> Walk<'_, 't> {
     /// The `div` of a narrative.
-    pub(super) fn narrative(&mut self, node: Node<'t>, text: &str) {
+    pub(super) fn xhtml(&mut self, node: Node<'t>, text: &str) {
         let Some(found) = xhtml::read(text) else { return self.issue(&rules::XHTML, node, rules::XHTML.about) };
         if found.links.iter().all(|link| found.ids.contains(link)) {
             return;

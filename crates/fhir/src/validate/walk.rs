@@ -176,7 +176,7 @@ impl<'w, 't> Walk<'w, 't> {
         about: Option<String>,
     ) {
         let said = Some((severity, rule.id.to_owned()));
-        self.add(severity, Found { rule, invariant: said, node, text, about });
+        self.add(severity, Found { rule, invariant: said, node, element: None, text, about });
     }
 
     /// Puts aside what was found, and looks for one error only.
@@ -596,7 +596,7 @@ impl<'w, 't> Walk<'w, 't> {
         }
         let text = if let Some(number) = node.number() { number.into() } else { node.as_str().unwrap_or_default() };
         if primitive == Primitive::Xhtml && !text.is_empty() {
-            return self.narrative(node, &text);
+            return self.xhtml(node, &text);
         }
         if kind != tree::Kind::Bool
             && let Some(rule) = lexical::broken_rule(primitive, &text)

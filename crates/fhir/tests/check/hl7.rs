@@ -23,11 +23,11 @@ const SUITE: &str = "tests/data/validator/r4-cases.tar.gz";
 const EXTENSIONS: &str = "hl7.fhir.uv.extensions.r4#5.3.0-ballot-tc1";
 
 /// Cases of 209 that need nothing from outside, whose verdicts agree.
-const ALONE_FLOOR: usize = 196;
+const ALONE_FLOOR: usize = 202;
 /// The same of all 301.
-const ALL_FLOOR: usize = 273;
+const ALL_FLOOR: usize = 280;
 /// Passes of the 209 whose errors are at the same places, all of them.
-const PLACED_FLOOR: usize = 234;
+const PLACED_FLOOR: usize = 242;
 
 /// One pass of a case.
 struct Pass {
