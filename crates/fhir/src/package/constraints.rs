@@ -11,7 +11,7 @@ const NATIVE: [&str; 10] = [
     "dom-3", // contained.unreferenced
     "dom-4", // contained.meta
     "dom-5", // contained.meta
-    "dom-6", // Good practice only: a narrative. Most records of machines have none.
+    "dom-6", // Asked for by `Validator::with_good_practice` alone: most records of machines have no narrative.
     "ele-1", // structure.empty-object
     "ext-1", // extension.content
     "ref-1", // reference.contained-missing

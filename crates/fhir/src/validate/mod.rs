@@ -24,6 +24,7 @@ mod search_parameter;
 mod shortcut;
 mod slices;
 mod structure;
+mod units;
 mod value_set;
 mod walk;
 
@@ -53,6 +54,7 @@ pub struct Validator {
     tells_expectations: bool,
     policy: Policy,
     issues_max: usize,
+    good_practice: bool,
 }
 
 impl Validator {
@@ -72,6 +74,7 @@ impl Validator {
             tells_expectations: false,
             policy: Policy::default(),
             issues_max: ISSUES_MAX,
+            good_practice: false,
         }
     }
 
@@ -112,6 +115,13 @@ impl Validator {
         self
     }
 
+    /// Warns of what FHIR recommends too: a narrative (dom-6). Most records that machines write have none.
+    #[must_use]
+    pub fn with_good_practice(mut self, good_practice: bool) -> Self {
+        self.good_practice = good_practice;
+        self
+    }
+
     /// The definitions that are checked against.
     pub fn definitions(&self) -> &Definitions {
         &self.definitions
@@ -128,6 +138,7 @@ impl Validator {
         walk::Walk::new(&self.definitions, &self.invariants, &document, resolve, self.issues_max)
             .with_policy(self.policy)
             .with_library(self.library.as_deref(), self.tells_expectations)
+            .with_good_practice(self.good_practice)
             .run(resource, &self.profiles)
     }
 }

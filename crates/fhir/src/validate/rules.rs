@@ -52,7 +52,7 @@ rules! {
     EXTENSIBLE_NOT_CHECKED = "binding.extensible-not-checked", Information, NotSupported, "The value set of an extensible binding cannot be expanded with the packages at hand; reported at its first use.";
     MAX = "cardinality.max", Error, Structure, "An element occurs at most as often as its definition says.";
     MIN = "cardinality.min", Error, Required, "A mandatory element is present, by a value or by an extension that stands for it.";
-    CODE_UNKNOWN = "code.unknown", Error, CodeInvalid, "A code of a code system that is known whole is one of its codes.";
+    CODE_UNKNOWN = "code.unknown", Error, CodeInvalid, "A code of a code system that is known whole is one of its codes; of UCUM, a unit by its grammar.";
     CONTAINED_DUPLICATE = "contained.duplicate-id", Error, Duplicate, "Contained resources of one container have different ids (references.html#contained).";
     CONTAINED_ID = "contained.id", Error, Required, "A contained resource has an id (references.html#contained).";
     CONTAINED_NESTED = "contained.nested", Error, Structure, "A contained resource contains no resources (domainresource.html, dom-2).";
@@ -65,6 +65,7 @@ rules! {
     EXTENSION_ELEMENT = "extension.release-element", Error, Extension, "An extension that stands for an element of STU3 or R5 names one that this release has (versions.html#extensions).";
     EXTENSION_UNKNOWN = "extension.unknown", Warning, Extension, "The definition of an extension is among the packages.";
     INVARIANT = "invariant.key", Error, Invariant, "An invariant of the definitions holds; for `key` stands its key, such as `invariant.obs-6`. Its severity is what the definitions say: error or warning.";
+    NARRATIVE_MISSING = "invariant.dom-6", Warning, Invariant, "A resource that is not contained has a narrative (domainresource.html, dom-6). Good practice: asked for only where that is wanted.";
     INVARIANT_NOT_CHECKED = "invariant.not-checked", Warning, NotSupported, "Whether an invariant of the definitions holds can be told from the document.";
     DEPTH = "limit.depth", Error, TooCostly, "Elements nest no deeper than the validator's limit.";
     ISSUES = "limit.issues", Error, TooCostly, "The check stopped at its limit of errors; there may be more.";

@@ -1,7 +1,7 @@
 //! The walk over one resource: members against the shape of their type, cardinalities, arrays, choices and the
 //! underscore members of primitives. Depth is bounded; each node is visited once.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::claims::Profiles;
 use super::invariants::{Asked, Content, Invariants};
@@ -35,11 +35,14 @@ pub(super) struct Walk<'w, 't> {
     pub(super) anchors: Option<HashSet<String>>,
     /// Ids of elements in the resource that is walked.
     element_ids: HashSet<String>,
+    /// Codes of UCUM by now, and whether they are.
+    pub(super) units: HashMap<String, bool>,
     found: Vec<Found<'t>>,
     errors: usize,
     minor: usize,
     minor_dropped: bool,
     issues_max: usize,
+    good_practice: bool,
     /// Profiles that the caller names, until the first resource has taken them.
     asked: Vec<String>,
 }
@@ -93,11 +96,13 @@ impl<'w, 't> Walk<'w, 't> {
             unchecked: Vec::new(),
             anchors: None,
             element_ids: HashSet::new(),
+            units: HashMap::new(),
             found: Vec::new(),
             errors: 0,
             minor: 0,
             minor_dropped: false,
             issues_max,
+            good_practice: false,
             asked: Vec::new(),
         }
     }
@@ -111,6 +116,12 @@ impl<'w, 't> Walk<'w, 't> {
     /// Holds everything against the profiles of a library too.
     pub(super) fn with_library(mut self, library: Option<&'w Library>, tells_expectations: bool) -> Self {
         self.profiles = library.map(|library| Profiles::new(library, tells_expectations));
+        self
+    }
+
+    /// Warns of what is recommended too.
+    pub(super) fn with_good_practice(mut self, good_practice: bool) -> Self {
+        self.good_practice = good_practice;
         self
     }
 
@@ -316,6 +327,11 @@ impl<'w, 't> Walk<'w, 't> {
         let program = self.definitions.program(id);
         if let Some(shape) = program.shape(0) {
             self.object(node, Within { id, place: 0, program, shape, role: Role::Plain }, scope, depth);
+            // Resources that are no DomainResource have no `text`.
+            let has_narrative = || node.member("text").is_some_and(|text| text.member("div").is_some());
+            if self.good_practice && !scope.is_contained && shape.slot("text").is_some() && !has_narrative() {
+                self.issue(&rules::NARRATIVE_MISSING, node, "Expected a narrative, by which a person can read it");
+            }
         }
         self.element_ids = outer_ids;
         self.special(&name, node, scope);
@@ -575,9 +591,15 @@ impl<'w, 't> Walk<'w, 't> {
                 }
             }
             Role::Attachment => self.attachment(node),
-            Role::Coding => self.coding(node, field),
+            Role::Coding => {
+                self.ucum(node);
+                self.coding(node, field);
+            }
             Role::CodeableConcept => self.concept(node, field),
-            Role::Quantity => self.quantity(node, field),
+            Role::Quantity => {
+                self.ucum(node);
+                self.quantity(node, field);
+            }
         }
     }
 

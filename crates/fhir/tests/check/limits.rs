@@ -60,6 +60,29 @@ fn warnings_end_at_a_number_and_errors_are_told_beside_them() {
 }
 
 #[test]
+fn what_is_recommended_is_asked_for_where_that_is_wanted() {
+    let of = |text: &str, wanted: bool| {
+        let tree = Tree::parse(Bytes::from(text.to_owned()), &Limits::default()).unwrap();
+        let issues = Validator::r4().with_good_practice(wanted).validate(tree.root());
+        assert!(!issues.iter().any(is_error), "{issues:?}");
+        let places = issues.into_iter().filter(|it| it.rule == "invariant.dom-6").filter_map(|it| it.expression);
+        places.collect::<Vec<_>>()
+    };
+    let contained = r#"{"resourceType":"Organization","id":"o","name":"x"}"#;
+    let without = format!(
+        r##"{{"resourceType":"Patient","contained":[{contained}],"managingOrganization":{{"reference":"#o"}}}}"##
+    );
+    let with = r#"{"resourceType":"Patient","text":{"status":"generated",
+        "div":"<div xmlns=\"http://www.w3.org/1999/xhtml\">x</div>"}}"#;
+    assert_eq!(of(&without, false), [""; 0]);
+    assert_eq!(of(&without, true), ["Patient"], "what is contained has its container's narrative");
+    let bundle = format!(
+        r#"{{"resourceType":"Bundle","type":"collection","entry":[{{"resource":{with}}},{{"resource":{without}}}]}}"#
+    );
+    assert_eq!(of(&bundle, true), ["Bundle.entry[1].resource"], "a Bundle has no narrative");
+}
+
+#[test]
 fn a_string_and_a_number_have_a_length() {
     let text =
         |length: usize| found(format!(r#"{{"resourceType":"Patient","name":[{{"text":"{}"}}]}}"#, "x".repeat(length)));
