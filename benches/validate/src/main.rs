@@ -4,6 +4,7 @@
 //! changes how many there are. What the two that check everything find must be the same, but for `differences.tsv`.
 
 mod findings;
+mod mutants;
 mod peer;
 mod worker;
 
@@ -34,7 +35,7 @@ fn main() -> ExitCode {
     let rounds: usize = rounds.unwrap_or(ROUNDS).max(COUNTED);
     let mut bars = Bars { is_checked: args.iter().any(|arg| arg == "--check"), missed: Vec::new() };
 
-    let (bundles, resources) = bundles();
+    let Corpus { bundles, mutants, resources } = Corpus::new();
     let mut ours = Side::new("ours", PASSES_OURS, &|| peer::ours(&bundles), 5);
     let mut medplum = Side::new("@medplum/core 5.2.13", PASSES_MEDPLUM, &|| peer::medplum(&bundles), 3);
     let mut hapi = Side::new("HAPI 8.2.0", PASSES_HAPI, &|| peer::hapi(&bundles), 1);
@@ -54,12 +55,14 @@ fn main() -> ExitCode {
     }
     println!();
     let memory = hapi.peer.memory_peak_mb() / ours.peer.memory_peak_mb();
-    let differences = findings::compare(ours.peer.findings(), hapi.peer.findings());
+    let differences = findings::compare(ours.peer.findings(&bundles), hapi.peer.findings(&bundles));
+    let found = [&mut ours, &mut hapi, &mut medplum].map(|side| (side.name, side.peer.findings(&mutants)));
+    let overlooked = mutants::compare(found);
     bars.at_least("HAPI's resources per CPU second", ours.rate() / hapi.rate(), 50.0);
     bars.at_least("Medplum's resources per CPU second", ours.rate() / medplum.rate(), 10.0);
     bars.at_least("HAPI's CPU to the first validated Bundle, the other way round", hapi.start / ours.start, 40.0);
     bars.at_least("HAPI's peak memory, the other way round", memory, 8.0);
-    bars.missed.extend(differences);
+    bars.missed.extend(differences.into_iter().chain(overlooked));
     if bars.is_checked && !bars.missed.is_empty() {
         println!("{} not held", bars.missed.len());
         return ExitCode::FAILURE;
@@ -112,29 +115,45 @@ impl Bars {
     }
 }
 
-/// The folder with the Bundles of the 30 patients, smallest first, and how many resources they hold.
-fn bundles() -> (PathBuf, usize) {
-    let archive = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/synthea/r4-30-patients.tar.gz");
-    let file = std::fs::File::open(&archive).expect("the corpus");
-    let mut patients = Vec::new();
-    for entry in tar::Archive::new(flate2::read::GzDecoder::new(file)).entries().expect("an archive") {
-        let mut entry = entry.expect("a file of it");
-        let name = entry.path().expect("its name").to_string_lossy().into_owned();
-        let mut text = String::new();
-        // Hospitals and practitioners have Bundles of their own.
-        if name.ends_with(".json") && !name.contains("Information") {
-            std::io::Read::read_to_string(&mut entry, &mut text).expect("text");
-            patients.push(text);
+/// What is validated.
+struct Corpus {
+    /// The folder with the Bundles of the 30 patients, smallest first.
+    bundles: PathBuf,
+    /// The folder with the smallest, and its mutants.
+    mutants: PathBuf,
+    /// How many the Bundles hold.
+    resources: usize,
+}
+
+impl Corpus {
+    fn new() -> Self {
+        let archive = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/synthea/r4-30-patients.tar.gz");
+        let file = std::fs::File::open(&archive).expect("the corpus");
+        let mut patients = Vec::new();
+        for entry in tar::Archive::new(flate2::read::GzDecoder::new(file)).entries().expect("an archive") {
+            let mut entry = entry.expect("a file of it");
+            let name = entry.path().expect("its name").to_string_lossy().into_owned();
+            let mut text = String::new();
+            // Hospitals and practitioners have Bundles of their own.
+            if name.ends_with(".json") && !name.contains("Information") {
+                std::io::Read::read_to_string(&mut entry, &mut text).expect("text");
+                patients.push(text);
+            }
         }
+        assert_eq!(patients.len(), 30);
+        patients.sort_by_key(String::len);
+        let resources = patients.iter().map(|text| text.matches("\"fullUrl\"").count()).sum();
+        let bundles = peer::built("bundles", std::slice::from_ref(&archive), |folder| {
+            for (number, text) in patients.iter().enumerate() {
+                std::fs::write(folder.join(format!("{number:02}.json")), text).expect("a file of the cache");
+            }
+            Command::new("true")
+        });
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/mutants.rs");
+        let mutants = peer::built("mutants", &[archive, source], |folder| {
+            mutants::write(&patients[0], folder);
+            Command::new("true")
+        });
+        Self { bundles, mutants, resources }
     }
-    assert_eq!(patients.len(), 30);
-    patients.sort_by_key(String::len);
-    let resources = patients.iter().map(|text| text.matches("\"fullUrl\"").count()).sum();
-    let folder = peer::built("bundles", &[archive], |folder| {
-        for (number, text) in patients.iter().enumerate() {
-            std::fs::write(folder.join(format!("{number:02}.json")), text).expect("a file of the cache");
-        }
-        Command::new("true")
-    });
-    (folder, resources)
 }

@@ -34,9 +34,9 @@ impl Peer {
         self.number()
     }
 
-    /// What it finds in all Bundles, a line each.
-    pub fn findings(&mut self) -> Vec<String> {
-        self.ask("findings");
+    /// What it finds in the Bundles of a folder, a line each.
+    pub fn findings(&mut self, folder: &Path) -> Vec<String> {
+        self.ask(&folder.to_string_lossy());
         let lines = self.answers.by_ref().map(|line| line.expect("a line"));
         lines.take_while(|line| !line.is_empty()).collect()
     }

@@ -1,13 +1,12 @@
 //! One side of the comparison as a process, in the same words for all: it is given a folder of Bundles, validates the first
 //! and prints the CPU seconds since its start. Then it answers on standard input: to a number, with the CPU seconds of so many passes
-//! over all of them, each parsed and validated; to `findings`, with a line for each (file, severity, location, rule; tabs
-//! between them) and an empty one. This is ours; `hapi/` and `medplum/` have the others.
+//! over all of them, each parsed and validated; to a folder, with a line for each finding in its Bundles (file, severity, location,
+//! rule; tabs between them) and an empty one. This is ours; `hapi/` and `medplum/` have the others.
 
 use std::io::{BufRead as _, Write as _};
 use std::path::Path;
 
 use bytes::Bytes;
-use rustix::time::{ClockId, clock_gettime};
 use sluice_fhir::outcome::Issue;
 use sluice_fhir::tree::{Limits, Tree};
 use sluice_fhir::validate::Validator;
@@ -21,11 +20,10 @@ pub fn run(folder: &Path) {
     std::hint::black_box(validate(&validator, first));
     answer(&cpu().to_string());
     for command in std::io::stdin().lock().lines().map_while(Result::ok) {
-        if command == "findings" {
-            findings(&validator, &bundles);
+        let Ok(passes) = command.parse::<u32>() else {
+            findings(&validator, &read(Path::new(&command)));
             continue;
-        }
-        let passes: u32 = command.parse().expect("a number of passes");
+        };
         let start = cpu();
         for (_, bundle) in (0..passes).flat_map(|_| &bundles) {
             std::hint::black_box(validate(&validator, bundle));
@@ -66,8 +64,9 @@ fn answer(line: &str) {
     writeln!(out, "{line}").and_then(|()| out.flush()).expect("standard output");
 }
 
-/// CPU seconds of this process.
+/// CPU seconds of this process, which has one thread.
 fn cpu() -> f64 {
-    let now = clock_gettime(ClockId::ProcessCPUTime);
-    now.tv_sec as f64 + now.tv_nsec as f64 / 1e9
+    let statistics = std::fs::read_to_string("/proc/self/schedstat").expect("/proc of Linux");
+    let nanoseconds = statistics.split(' ').next().and_then(|first| first.parse::<f64>().ok());
+    nanoseconds.expect("nanoseconds on a processor") / 1e9
 }

@@ -25,15 +25,11 @@ import org.hl7.fhir.r5.utils.validation.constants.BestPracticeWarningLevel;
  * `src/worker.rs` says. CPU is that of the whole process, the collector and the compiler included.
  */
 public final class Main {
-  private final Map<String, String> bundles = new TreeMap<>();
+  private final Map<String, String> bundles;
   private final FhirValidator validator;
 
   private Main(Path folder) throws IOException {
-    try (var files = Files.newDirectoryStream(folder, "*.json")) {
-      for (Path file : files) {
-        bundles.put(file.getFileName().toString(), Files.readString(file));
-      }
-    }
+    bundles = read(folder);
     FhirContext context = FhirContext.forR4();
     var support = new ValidationSupportChain(
         new DefaultProfileValidationSupport(context),
@@ -52,10 +48,10 @@ public final class Main {
     System.out.println(cpu());
     var commands = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
     for (String command = commands.readLine(); command != null; command = commands.readLine()) {
-      if (command.equals("findings")) {
-        main.findings();
-      } else {
+      if (command.chars().allMatch(Character::isDigit)) {
         System.out.println(main.round(Integer.parseInt(command)));
+      } else {
+        main.findings(Path.of(command));
       }
     }
   }
@@ -71,8 +67,18 @@ public final class Main {
     return cpu() - start;
   }
 
-  private void findings() {
-    bundles.forEach((name, bundle) -> {
+  private static Map<String, String> read(Path folder) throws IOException {
+    Map<String, String> bundles = new TreeMap<>();
+    try (var files = Files.newDirectoryStream(folder, "*.json")) {
+      for (Path file : files) {
+        bundles.put(file.getFileName().toString(), Files.readString(file));
+      }
+    }
+    return bundles;
+  }
+
+  private void findings(Path folder) throws IOException {
+    read(folder).forEach((name, bundle) -> {
       for (SingleValidationMessage message : validator.validateWithResult(bundle).getMessages()) {
         String severity = message.getSeverity().getCode();
         System.out.println(String.join("\t", name, severity, message.getLocationString(), message.getMessageId()));
