@@ -11,7 +11,7 @@
 
 use std::sync::Arc;
 
-use crate::check::{self, Rules};
+use crate::check::{self, Rulebook};
 use crate::consent::door::{self, Door};
 use crate::disclose::{self, Question, Shown};
 use crate::error::{Error, Refusal, Result};
@@ -28,7 +28,7 @@ pub struct Gateway {
     /// How resources are normalized.
     pub mappings: Mappings,
     /// What they are held against.
-    pub rules: Rules,
+    pub rules: Rulebook,
     /// Who may collect, and who may see.
     pub door: Arc<Door>,
     /// What is kept until the upstream has answered.
@@ -134,7 +134,7 @@ impl Gateway {
             Known::Answered(answer) => return Ok(Ahead::Known(answer)),
             Known::New(twin) => twin,
         };
-        let checked = watch.lap(Timed::Check, check::unit(normalized, &self.rules))?;
+        let checked = watch.lap(Timed::Check, check::unit(normalized, &self.rules).await)?;
         watch.found(checked.issues());
         let permitted = match watch.lap(Timed::Permit, door::permit(checked, &self.door).await)? {
             door::Verdict::Permitted(permitted) => permitted,

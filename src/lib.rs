@@ -7,11 +7,14 @@ pub mod error; // The three kinds of failure and their one translation to HTTP a
 pub mod config; // Raw settings, as typed, become Config, as meant.
 pub mod observe; // Metric names, health and traces.
 
+pub mod wire; // HTTP clients of peers, with TLS by the settings alone.
+
 // The adapters: nouns.
 pub mod keys; // Signing, wrapping and keyed hashing; key material never leaves it.
 pub mod store; // Durable rows, and the vault that seals them.
 pub mod ledger; // What institutions agree on: subjects, devices, checkpoints.
 pub mod broker; // Where events go.
+pub mod terminology; // Who knows what a value set holds.
 
 // The stages: verbs.
 pub mod ingest; // Bytes and a caller become a received unit.

@@ -14,8 +14,9 @@ const LEVELS: &[&[&str]] = &[
     &["error"],
     &["config"],
     &["observe"],
+    &["wire"],
     // The adapters stand beside each other.
-    &["keys", "store", "ledger", "broker"],
+    &["keys", "store", "ledger", "broker", "terminology"],
     // The stages, in the order of the flow.
     &["ingest"],
     &["normalize"],

@@ -32,6 +32,9 @@ pub struct OperationReceipt {
     pub sender: String,
     /// The log's verifier key, as C2SP signed-note writes it. Convenient, and not what makes it trusted.
     pub key: String,
+    /// The set of rules that it was held against: the same for the same rules, packages, settings and version of the software.
+    /// Null if it was checked before a restart.
+    pub rules: Option<String>,
     /// One for each resource, in the order sent.
     pub resources: Vec<ResourceReceipt>,
 }
@@ -90,7 +93,7 @@ impl Log {
             .try_collect()
             .await?;
         let key = self.verifier_key().to_string();
-        Ok(Some(OperationReceipt { operation: text, sender: operation.sender, key, resources }))
+        Ok(Some(OperationReceipt { operation: text, sender: operation.sender, key, rules: operation.rules, resources }))
     }
 
     async fn resource(&self, recorder: &Recorder, stands: Stands, operation: &str) -> Result<ResourceReceipt> {

@@ -4,6 +4,8 @@
 
 use std::path::PathBuf;
 
+use sluice_fhir::tree::Position;
+
 /// What is wrong with the rules of a site.
 #[derive(Debug, thiserror::Error)]
 pub enum RulesError {
@@ -15,11 +17,13 @@ pub enum RulesError {
         /// Why.
         error: std::io::Error,
     },
-    /// A file is not a rule.
-    #[error("{}: {expected}", file.display())]
+    /// A file is not a rule, or a pack of them.
+    #[error("{}:{}:{}: expected {expected}", file.display(), position.line, position.column)]
     Rule {
         /// Which.
         file: PathBuf,
+        /// Where in it.
+        position: Position,
         /// What was expected.
         expected: String,
     },

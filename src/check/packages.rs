@@ -4,8 +4,11 @@
 //! said by [`Library::missing`].
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
+use data_encoding::HEXLOWER;
+use sha2::{Digest as _, Sha256};
 use sluice_fhir::definitions::Definitions;
 use sluice_fhir::package::{Limits, Package};
 use sluice_fhir::profile::Library;
@@ -27,19 +30,44 @@ pub(super) fn in_folder(folder: &Path) -> Result<Vec<PathBuf>, RulesError> {
     Ok(found)
 }
 
+/// Adds up what was read: whoever knows the sum knows which rules were held.
+#[derive(Default)]
+pub(super) struct Digester(Sha256);
+
+impl Digester {
+    /// A file that was read, or a setting.
+    pub(super) fn add(&mut self, name: &Path, content: &[u8]) {
+        // By its name alone: where the folder stands changes no rule.
+        for part in [name.file_name().unwrap_or_default().as_encoded_bytes(), content] {
+            self.0.update((part.len() as u64).to_be_bytes());
+            self.0.update(part);
+        }
+    }
+
+    /// The first half of the sum, in hexadecimal.
+    pub(super) fn id(self) -> Arc<str> {
+        let sum = self.0.finalize();
+        HEXLOWER.encode(&sum[..16]).into()
+    }
+}
+
 /// The definitions of packages.
-pub(super) fn library(paths: &[PathBuf]) -> Result<Library, RulesError> {
-    let packages: Result<Vec<_>, _> = paths.iter().map(|path| read(path)).collect();
+pub(super) fn library(paths: &[PathBuf], digester: &mut Digester) -> Result<Library, RulesError> {
+    let packages: Result<Vec<_>, _> = paths.iter().map(|path| read(path, digester)).collect();
     Library::new(Definitions::r4(), &packages?).map_err(|error| RulesError::Package(error.to_string()))
 }
 
-fn read(path: &Path) -> Result<Package, RulesError> {
+fn read(path: &Path, digester: &mut Digester) -> Result<Package, RulesError> {
     let not_a_package = |error: &dyn std::fmt::Display| RulesError::Package(format!("{}: {error}", path.display()));
     if path.is_dir() {
         // As it is unpacked, with `package/` or without.
         let inner = path.join("package");
         let folder = if inner.is_dir() { &*inner } else { path };
-        let files = files_of(folder)?;
+        let mut files = files_of(folder)?;
+        files.sort();
+        for (name, content) in &files {
+            digester.add(Path::new(name), content);
+        }
         return if files.iter().any(|(name, _)| name == "package.json") {
             Package::from_files(files).map_err(|error| not_a_package(&error))
         } else {
@@ -47,6 +75,7 @@ fn read(path: &Path) -> Result<Package, RulesError> {
         };
     }
     let content = std::fs::read(path).map_err(|error| at(path, error))?;
+    digester.add(path, &content);
     if is_archive(path) {
         return Package::from_tgz(&content, &Limits::default()).map_err(|error| not_a_package(&error));
     }
@@ -107,7 +136,7 @@ mod tests {
         std::fs::write(at(".hidden.json"), "no").unwrap();
         let paths = in_folder(folder.path()).unwrap();
         assert_eq!(paths.len(), 4);
-        let library = library(&paths).unwrap();
+        let library = library(&paths, &mut Digester::default()).unwrap();
         let packages: Vec<_> = library.packages().skip(1).collect();
         assert_eq!(packages, ["hl7.fhir.us.core#3.1.1", "loose", "three.json", "a#1"]);
         for name in ["http://x.example/one", "http://x.example/two", "http://x.example/three"] {
@@ -117,7 +146,7 @@ mod tests {
 
         for (name, content) in [("broken.tgz", "nothing"), ("broken.json", "{")] {
             std::fs::write(at(name), content).unwrap();
-            let error = super::library(&[at(name)]).unwrap_err().to_string();
+            let error = super::library(&[at(name)], &mut Digester::default()).unwrap_err().to_string();
             assert!(error.contains(name), "{error}");
             std::fs::remove_file(at(name)).unwrap();
         }

@@ -1,7 +1,7 @@
 //! `sluice serve`: a gateway until it is told to stop.
 //!
-//! Takes settings; prints one line with the URLs bound once the gateway is ready. SIGTERM and SIGINT drain it; a second
-//! one ends it at once. Never: binds a port under settings that are not good.
+//! Takes settings; prints one line with the URLs bound once the gateway is ready. SIGHUP makes it read rules and packages
+//! again. SIGTERM and SIGINT drain it; a second one ends it at once. Never: binds a port under settings that are not good.
 
 use std::future::Future;
 use std::io::Write;
@@ -23,7 +23,8 @@ const READY_EVERY: Duration = Duration::from_millis(20);
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "JSON, once /readyz answers 200: {ready, fhir, admin, log}, the URLs bound. Logs go to stderr. \
-    Settings that are not good end it with exit code 64 before a port is bound.\n\n\
+    Settings that are not good end it with exit code 64 before a port is bound. SIGHUP makes it read the folders of rules \
+    and packages again; the settings themselves are read at the start alone.\n\n\
     Example:\n  sluice serve --config sluice.toml"
 )]
 pub struct Args {
@@ -92,6 +93,7 @@ async fn serve(config: &Config, format: Format, out: &mut dyn Write) -> Result<E
     // Before anything is bound, so that a signal that comes early is not lost.
     let stopped = stop()?;
     let mut stopped = std::pin::pin!(stopped);
+    let mut reload = signal(SignalKind::hangup()).map_err(|error| Failure::could_not_run(&error))?;
     let (server, observer) = start(config).await?;
     let ready = async {
         while observer.ready().is_err() {
@@ -104,7 +106,12 @@ async fn serve(config: &Config, format: Format, out: &mut dyn Write) -> Result<E
     };
     if is_ready {
         print(&Urls::of(config, &server), format, out)?;
-        stopped.await;
+        loop {
+            tokio::select! {
+                () = &mut stopped => break,
+                _ = reload.recv() => server.reload(),
+            }
+        }
     }
     tracing::info!("draining");
     let again = stop()?;

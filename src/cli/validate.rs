@@ -3,7 +3,6 @@
 //! Takes files, or NDJSON on standard input; gives an outcome for each, in the order given, worked out on all cores.
 //! Never: holds more than a batch of them.
 
-use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,11 +12,16 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 use sluice_fhir::outcome::{self, Issue, Severity};
 use sluice_fhir::tree::{Limits, Node};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use tokio::runtime::Runtime;
 
 use super::document::Form;
 use super::{Exit, Failure, Format, aside, read, settings};
-use crate::check::Rules;
+use crate::check::{self, Asking, Rules, Sources};
 use crate::config;
+use crate::observe::Observer;
+use crate::terminology::Remote;
 
 /// Documents that are worked on before their outcomes are printed, for each core.
 const BATCH_PER_CORE: usize = 16;
@@ -30,8 +34,11 @@ const BUFFER_BYTES: usize = 256 << 10;
 #[command(
     after_help = "JSON, one line a file: {file, valid, outcome}; of standard input, one resource or Bundle a line: \
     {line, valid, outcome}. Files whose names end in .xml are FHIR's XML. The outcome is an OperationOutcome with place, \
-    path and rule id of each issue. Exit code 1 if anything is invalid.\n\nExamples:\n  \
+    path and rule id of each issue, and the profile or value set concerned. Documents are worked on on all cores, and answered \
+    in their order. Exit code 1 if anything is invalid, 2 if a file can't be read.\n\nExamples:\n  \
     sluice validate patient.json bundle.xml\n  \
+    sluice validate --format json *.json | jq -c 'select(.valid | not) | .file'\n  \
+    sluice validate --config sluice.toml --sender lab.example report.json\n  \
     sluice validate --package hl7.fhir.us.core-6.1.0.tgz patient.json\n  zcat patients.ndjson.gz | sluice validate -"
 )]
 pub struct Args {
@@ -47,6 +54,9 @@ pub struct Args {
     /// Tells too, as information, which elements that a profile calls must-support are absent, and its obligations
     #[arg(long)]
     expectations: bool,
+    /// Institution as whose resources they are checked, for rules of the settings that are for some senders
+    #[arg(long, value_name = "ID")]
+    sender: Option<String>,
     /// The format, whatever the names of the files are; of standard input, `xml` is one document
     #[arg(long, value_name = "FORMAT", value_enum)]
     from: Option<Form>,
@@ -60,12 +70,7 @@ pub struct Args {
 /// # Errors
 /// Settings that are not good; streams that break. A file that can't be read is told, and the others go on.
 pub fn run(args: &Args, format: Format, input: impl Read, out: &mut dyn Write) -> Result<Exit, Failure> {
-    let check = match &args.config {
-        None => config::Check::default(),
-        Some(path) => settings(Some(path.clone()))?.check,
-    };
-    let rules = Rules::with(&check, &args.package, &args.profile).map_err(|error| Failure::Usage(error.to_string()))?;
-    let rules = if args.expectations { rules.with_expectations() } else { rules };
+    let rules = Held::new(args)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let mut printer = Printer { format, out, exit: Exit::Fine };
     let standard_input = Path::new("-");
@@ -80,7 +85,7 @@ pub fn run(args: &Args, format: Format, input: impl Read, out: &mut dyn Write) -
         files => {
             for batch in files.chunks(cores * BATCH_PER_CORE) {
                 let found = in_order(batch, cores, |file| {
-                    read(file, &mut io::empty()).map(|text| issues(&rules, text, Form::of(args.from, file)))
+                    read(file, &mut io::empty()).and_then(|text| issues(&rules, text, Form::of(args.from, file)))
                 });
                 for (file, found) in batch.iter().zip(found) {
                     printer.file(file, found)?;
@@ -92,14 +97,14 @@ pub fn run(args: &Args, format: Format, input: impl Read, out: &mut dyn Write) -
 }
 
 /// One document of XML on standard input.
-fn whole(rules: &Rules, mut input: impl Read, printer: &mut Printer<'_>) -> Result<(), Failure> {
+fn whole(rules: &Held, mut input: impl Read, printer: &mut Printer<'_>) -> Result<(), Failure> {
     let standard_input = Path::new("-");
     let text = read(standard_input, &mut input)?;
-    printer.file(standard_input, Ok(issues(rules, text, Form::Xml)))
+    printer.file(standard_input, issues(rules, text, Form::Xml))
 }
 
 /// NDJSON: what has come is answered before more is waited for.
-fn lines(rules: &Rules, cores: usize, input: impl Read, printer: &mut Printer<'_>) -> Result<(), Failure> {
+fn lines(rules: &Held, cores: usize, input: impl Read, printer: &mut Printer<'_>) -> Result<(), Failure> {
     let mut input = BufReader::with_capacity(BUFFER_BYTES, input);
     let mut number = 0;
     loop {
@@ -118,7 +123,7 @@ fn lines(rules: &Rules, cores: usize, input: impl Read, printer: &mut Printer<'_
         }
         let found = in_order(&batch, cores, |(_, line)| issues(rules, line.clone(), Form::Json));
         for ((number, _), issues) in batch.iter().zip(found) {
-            printer.line(*number, issues)?;
+            printer.line(*number, issues?)?;
         }
         // Who waits for the answer before sending more must get it.
         printer.out.flush()?;
@@ -147,24 +152,54 @@ fn line(input: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
 }
 
 /// Every issue of a document. One that can't be read, or is no resource, has one that says so.
-fn issues(rules: &Rules, text: Bytes, from: Form) -> Vec<Issue> {
-    let tree = match from.read(text) {
-        Ok(tree) => tree,
-        Err(error) => return vec![error.into_issue()],
-    };
-    let types = types(tree.root());
-    rules.issues_in(tree.root(), Some(&|reference: &str| types.get(reference).map(String::as_str)))
+fn issues(rules: &Held, text: Bytes, from: Form) -> Result<Vec<Issue>, Failure> {
+    match from.read(text) {
+        Ok(tree) => rules.issues(tree.root()),
+        Err(error) => Ok(vec![error.into_issue()]),
+    }
 }
 
-/// Of a Bundle: what each `fullUrl` is, so that the type of what a reference points to can be checked.
-fn types(root: Node<'_>) -> HashMap<String, String> {
-    let entries = root.member("entry").filter(|_| root.resource_type() == Some("Bundle"));
-    let entries = entries.into_iter().flat_map(Node::items);
-    let known = entries.filter_map(|entry| {
-        let full_url = entry.member("fullUrl")?.as_str()?.into_owned();
-        Some((full_url, entry.member("resource")?.resource_type()?.to_owned()))
-    });
-    known.collect()
+/// The rules, and who is asked about codes that they cannot tell.
+struct Held {
+    rules: Rules,
+    remote: Option<(Remote, Runtime)>,
+    sender: Option<String>,
+    now: Option<String>,
+}
+
+impl Held {
+    fn new(args: &Args) -> Result<Self, Failure> {
+        let config = args.config.as_ref().map(|path| settings(Some(path.clone()))).transpose()?;
+        let default = config::Check::default();
+        let check = config.as_ref().map_or(&default, |config| &config.check);
+        let sources = Sources {
+            tenant: config.as_ref().map_or("", |config| &config.tenant.id),
+            packages: &args.package,
+            profiles: &args.profile,
+            before: None,
+            expectations: args.expectations,
+        };
+        let rules = Rules::read(check, &sources).map_err(|error| Failure::Usage(error.to_string()))?;
+        let remote = match config.as_ref().and_then(|config| config.terminology.as_ref()) {
+            None => None,
+            Some(settings) => {
+                let remote = Remote::new(settings, Observer::new()).map_err(|it| Failure::Usage(it.to_string()))?;
+                Some((remote, super::serve::runtime()?))
+            }
+        };
+        let now = OffsetDateTime::now_utc().format(&Rfc3339).ok();
+        Ok(Self { rules, remote, sender: args.sender.clone(), now })
+    }
+
+    fn issues(&self, root: Node<'_>) -> Result<Vec<Issue>, Failure> {
+        let sender = self.sender.as_deref();
+        let decides = self.remote.is_some();
+        let asking = Asking { sender, now: self.now.as_deref(), resolve: None, profile: None, decides };
+        let report = self.rules.document(root, asking);
+        let Some((remote, runtime)) = &self.remote else { return Ok(report.issues) };
+        let decided = check::decided(report, &self.rules, Some(remote), sender);
+        runtime.block_on(decided).map_err(|error| Failure::could_not_run(&error))
+    }
 }
 
 /// What `work` makes of each, in their order, on all cores.
@@ -267,6 +302,7 @@ mod tests {
             package: Vec::new(),
             profile: Vec::new(),
             expectations: false,
+            sender: None,
             from: None,
             files: vec!["-".into()],
         };

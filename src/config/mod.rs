@@ -19,10 +19,10 @@ mod tests;
 use std::path::{Path, PathBuf};
 
 pub use rooms::{
-    Broker, BrokerAddress, BrokerKind, BrokerTls, Caller, Check, Client, Combine, Config, Consent, ConsentMode,
+    Broker, BrokerAddress, BrokerKind, BrokerTls, Budget, Caller, Check, Client, Combine, Config, Consent, ConsentMode,
     Credential, Feed, Granularity, Implicit, ImplicitPolicy, IntakeDeny, Keys, Ledger, LedgerRole, Limits, Listen, Log,
     LogFormat, LogLevel, Normalize, Observe, Payload, Resolve, Right, Severity, Store, Subscriber, Tenant, Terminology,
-    Tls, Topology, UnknownSubject, Upstream, Wait,
+    Tls, Topology, Unknown, UnknownSubject, UnknownTerminology, Upstream, Wait,
 };
 pub use schema::schema;
 pub use secret::{Secret, SecretFile};

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::quantity::{Size, Span};
 use super::rooms::{
     Combine, ConsentMode, Granularity, ImplicitPolicy, IntakeDeny, LedgerRole, LogFormat, LogLevel, Payload, Resolve,
-    Right, Severity, Terminology, Topology, UnknownSubject, Wait,
+    Right, Severity, Topology, Unknown, UnknownSubject, Wait,
 };
 use super::secret;
 
@@ -43,6 +43,8 @@ pub(super) struct Raw {
     pub(super) normalize: Normalize,
     /// What a resource is held against.
     pub(super) check: Check,
+    /// The FHIR terminology server that is asked about codes which the packages cannot tell.
+    pub(super) terminology: Option<Terminology>,
     /// How consent is asked for.
     pub(super) consent: Consent,
     /// What the institutions agree on.
@@ -283,20 +285,99 @@ pub(super) struct Normalize {
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Check {
-    /// Folder of the site's rules, JSON Schema files by resource type.
+    /// Folder of the site's rules: JSON files with JSON Schemas, FHIRPath expressions and severities.
     pub(super) rules_dir: Option<PathBuf>,
     /// Folder of FHIR packages (.tgz, unpacked folders, definitions in JSON): resources are held against the profiles of
     /// these that they claim, and extensions against their definitions.
     pub(super) packages_dir: Option<PathBuf>,
+    /// How often both folders are looked at for what has changed; "0s" for never, but at SIGHUP.
+    pub(super) poll: Span,
+    /// The longest that the check of one resource may take; above, it is refused as partly checked.
+    pub(super) time_max: Span,
+    /// The most elements and operations of rules that the check of one resource may take; above, it is refused as partly
+    /// checked.
+    pub(super) steps_max: u32,
     /// Severity of a rule id, where it is to differ from the rule's own.
     pub(super) severity: BTreeMap<String, Severity>,
-    /// What a code becomes whose value set cannot be expanded.
-    pub(super) unknown_terminology: Terminology,
+    /// What a code becomes of which nobody can tell whether it is in its value set.
+    pub(super) unknown_terminology: UnknownTerminology,
 }
 
 impl Default for Check {
     fn default() -> Self {
-        Self { rules_dir: None, packages_dir: None, severity: BTreeMap::new(), unknown_terminology: Terminology::Issue }
+        Self {
+            rules_dir: None,
+            packages_dir: None,
+            poll: Span::seconds(10),
+            time_max: Span::seconds(30),
+            steps_max: 200_000_000,
+            severity: BTreeMap::new(),
+            unknown_terminology: UnknownTerminology { required: Unknown::Issue, extensible: Unknown::Issue },
+        }
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct UnknownTerminology {
+    /// Where the binding is required.
+    pub(super) required: Unknown,
+    /// Where it is extensible.
+    pub(super) extensible: Unknown,
+}
+
+impl Default for UnknownTerminology {
+    fn default() -> Self {
+        Self { required: Unknown::Issue, extensible: Unknown::Issue }
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["url"]))]
+pub(super) struct Terminology {
+    /// Base URL; "https", or "http" on a loopback address.
+    pub(super) url: Option<String>,
+    /// From the first byte of a question to the whole answer.
+    pub(super) timeout: Span,
+    /// To open a connection, TLS included.
+    pub(super) connect_timeout: Span,
+    /// PEM: who signs its certificate. Required for https: the system's roots are never used.
+    pub(super) ca_file: Option<PathBuf>,
+    /// PEM: the certificate that the gateway shows, with its chain.
+    pub(super) client_cert_file: Option<PathBuf>,
+    /// PEM: the private key of `client_cert_file`.
+    pub(super) client_key_file: Option<SecretPath>,
+    /// File with a bearer token to send.
+    pub(super) token_file: Option<SecretPath>,
+    /// Questions under way at a time.
+    pub(super) concurrency_max: u32,
+    /// Answers that are kept in memory.
+    pub(super) cache_entries_max: u32,
+    /// How long an answer is kept.
+    pub(super) cache_for: Span,
+    /// Questions in a row without an answer after which the server is left alone for a while.
+    pub(super) failures_max: u32,
+    /// For how long it then is.
+    pub(super) pause: Span,
+}
+
+impl Default for Terminology {
+    fn default() -> Self {
+        Self {
+            url: None,
+            timeout: Span::seconds(5),
+            connect_timeout: Span::seconds(2),
+            ca_file: None,
+            client_cert_file: None,
+            client_key_file: None,
+            token_file: None,
+            concurrency_max: 8,
+            cache_entries_max: 100_000,
+            cache_for: Span::seconds(3_600),
+            failures_max: 5,
+            pause: Span::seconds(10),
+        }
     }
 }
 

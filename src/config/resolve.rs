@@ -13,8 +13,9 @@ use super::ConfigError;
 use super::quantity::{Size, Span};
 use super::raw::{self, Raw, SecretPath};
 use super::rooms::{
-    Broker, BrokerAddress, BrokerKind, BrokerTls, Caller, Check, Client, Config, Consent, Credential, Feed, Implicit,
-    Keys, Ledger, Limits, Listen, Log, Normalize, Observe, Store, Subscriber, Tenant, Tls, Topology, Upstream,
+    Broker, BrokerAddress, BrokerKind, BrokerTls, Budget, Caller, Check, Client, Config, Consent, Credential, Feed,
+    Implicit, Keys, Ledger, Limits, Listen, Log, Normalize, Observe, Store, Subscriber, Tenant, Terminology, Tls,
+    Topology, Unknown, UnknownTerminology, Upstream,
 };
 use super::secret::SecretFile;
 use super::source::Source;
@@ -53,12 +54,8 @@ impl Resolver<'_> {
                     .map(|(index, path)| self.file(&format!("normalize.mappings[{index}]"), path))
                     .collect(),
             },
-            check: Check {
-                rules_dir: raw.check.rules_dir.as_ref().map(|path| self.directory("check.rules_dir", path)),
-                packages_dir: raw.check.packages_dir.as_ref().map(|path| self.directory("check.packages_dir", path)),
-                severity: raw.check.severity.clone(),
-                unknown_terminology: raw.check.unknown_terminology,
-            },
+            check: self.check(raw),
+            terminology: raw.terminology.as_ref().map(|terminology| self.terminology(terminology)),
             consent: self.consent(&raw.consent),
             upstream: raw.upstream.as_ref().map(|upstream| self.upstream(upstream)),
             client: raw.client.as_ref().map(|client| self.client_of_gateway(client)),
@@ -260,6 +257,64 @@ impl Resolver<'_> {
             institution_file: file("institution_file", raw.institution_file.as_ref(), "institution.pem"),
             group_readable: raw.group_readable,
             dir: self.folder.join(&raw.dir),
+        }
+    }
+
+    fn check(&mut self, raw: &Raw) -> Check {
+        let has_server = raw.terminology.is_some() || self.source.is_removed("terminology");
+        let raw = &raw.check;
+        let unknown = &raw.unknown_terminology;
+        for (key, unknown) in [("required", unknown.required), ("extensible", unknown.extensible)] {
+            if unknown == Unknown::Outage && !has_server {
+                let key = format!("check.unknown_terminology.{key}");
+                self.fail(
+                    &key,
+                    "expected a table [terminology]: without a server that may answer later, later is never",
+                );
+            }
+        }
+        let poll = self.time("check.poll", raw.poll, Span::milliseconds(0), Span::seconds(86_400));
+        Check {
+            rules_dir: raw.rules_dir.as_ref().map(|path| self.directory("check.rules_dir", path)),
+            packages_dir: raw.packages_dir.as_ref().map(|path| self.directory("check.packages_dir", path)),
+            poll: (!poll.is_zero()).then_some(poll),
+            budget: Budget {
+                time_max: self.time("check.time_max", raw.time_max, Span::milliseconds(1), Span::seconds(3600)),
+                steps_max: self.count("check.steps_max", raw.steps_max, 1_000, u32::MAX),
+            },
+            severity: raw.severity.clone(),
+            unknown_terminology: UnknownTerminology { required: unknown.required, extensible: unknown.extensible },
+        }
+    }
+
+    fn terminology(&mut self, raw: &raw::Terminology) -> Terminology {
+        let (millisecond, hour, day) = (Span::milliseconds(1), Span::seconds(3600), Span::seconds(86_400));
+        let typed = self.required("terminology.url", raw.url.as_ref());
+        let url = value::upstream_url(&typed);
+        self.hold(url.is_some(), "terminology.url", value::UPSTREAM_URL);
+        let url = url.unwrap_or_default();
+        if url.scheme_str() == Some("https") && raw.ca_file.is_none() && !self.source.is_removed("terminology.ca_file")
+        {
+            let expected = "expected terminology.ca_file for an https URL: the system's roots are never used";
+            self.fail("terminology.url", expected);
+        }
+        Terminology {
+            url,
+            timeout: self.time("terminology.timeout", raw.timeout, millisecond, hour),
+            connect_timeout: self.time("terminology.connect_timeout", raw.connect_timeout, millisecond, hour),
+            ca_file: raw.ca_file.as_ref().map(|path| self.file("terminology.ca_file", path)),
+            client: self.client("terminology", raw.client_cert_file.as_ref(), raw.client_key_file.as_ref()),
+            token_file: raw.token_file.as_ref().map(|path| self.secret("terminology.token_file", path)),
+            concurrency_max: self.count("terminology.concurrency_max", raw.concurrency_max, 1, 10_000),
+            cache_entries_max: self.count("terminology.cache_entries_max", raw.cache_entries_max, 1, 100_000_000),
+            cache_for: self.time(
+                "terminology.cache_for",
+                raw.cache_for,
+                Span::milliseconds(0),
+                Span::seconds(366 * 86_400),
+            ),
+            failures_max: self.count("terminology.failures_max", raw.failures_max, 1, 10_000),
+            pause: self.time("terminology.pause", raw.pause, millisecond, day),
         }
     }
 

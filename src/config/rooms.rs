@@ -33,6 +33,8 @@ pub struct Config {
     pub normalize: Normalize,
     /// What a resource is held against.
     pub check: Check,
+    /// Who is asked about codes that the packages cannot tell.
+    pub terminology: Option<Terminology>,
     /// How consent is asked for at the doors.
     pub consent: Consent,
     /// What the institutions agree on.
@@ -209,14 +211,70 @@ pub struct Normalize {
 /// What a resource is held against.
 #[derive(Clone, Debug, Default)]
 pub struct Check {
-    /// Folder of the site's rules, one JSON Schema per resource type; `None` if there are none.
+    /// Folder of the site's rules; `None` if there are none.
     pub rules_dir: Option<PathBuf>,
     /// Folder of FHIR packages, whose profiles and extensions are held too; `None` if there are none.
     pub packages_dir: Option<PathBuf>,
+    /// How often both are looked at for what has changed; `None` for never.
+    pub poll: Option<Duration>,
+    /// What the check of one resource may cost.
+    pub budget: Budget,
     /// Severity of a rule id, where it differs from the rule's own.
     pub severity: BTreeMap<String, Severity>,
-    /// What a code becomes whose value set cannot be expanded.
-    pub unknown_terminology: Terminology,
+    /// What a code becomes of which nobody can tell whether it is in its value set.
+    pub unknown_terminology: UnknownTerminology,
+}
+
+/// What the check of one resource may cost. Above, it is refused as partly checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// Time.
+    pub time_max: Duration,
+    /// Elements that are visited, and operations of rules.
+    pub steps_max: u64,
+}
+
+impl Default for Budget {
+    /// None that a command would meet.
+    fn default() -> Self {
+        Self { time_max: Duration::from_hours(24), steps_max: u64::MAX }
+    }
+}
+
+/// What a code becomes of which nobody can tell whether it is in its value set, by the strength of the binding.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UnknownTerminology {
+    /// Where it is required.
+    pub required: Unknown,
+    /// Where it is extensible.
+    pub extensible: Unknown,
+}
+
+/// A FHIR terminology server.
+#[derive(Clone, Debug)]
+pub struct Terminology {
+    /// Base URL; `https`, or `http` on a loopback address.
+    pub url: http::Uri,
+    /// From the first byte of a question to the whole answer.
+    pub timeout: Duration,
+    /// To open a connection, TLS included.
+    pub connect_timeout: Duration,
+    /// PEM: who signs its certificate; the system's roots are never used.
+    pub ca_file: Option<PathBuf>,
+    /// PEM: the certificate and key that the gateway shows.
+    pub client: Option<(PathBuf, SecretFile)>,
+    /// A file with a bearer token to send.
+    pub token_file: Option<SecretFile>,
+    /// Questions under way at a time.
+    pub concurrency_max: usize,
+    /// Answers that are kept in memory.
+    pub cache_entries_max: usize,
+    /// How long an answer is kept.
+    pub cache_for: Duration,
+    /// Questions in a row without an answer after which it is left alone.
+    pub failures_max: u32,
+    /// For how long it then is.
+    pub pause: Duration,
 }
 
 /// Severity that the settings give to a rule.
@@ -233,15 +291,17 @@ pub enum Severity {
     Off,
 }
 
-/// What a code becomes whose value set cannot be expanded.
+/// What a code becomes of which nobody can tell whether it is in its value set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub enum Terminology {
+pub enum Unknown {
     /// An issue that says "not checked".
     #[default]
     Issue,
-    /// An error: the unit is refused.
+    /// An error: the unit is refused (422); as long as the terminology server does not answer, an outage.
     Refuse,
+    /// An outage: 503, to be sent again later.
+    Outage,
 }
 
 /// How consent is asked for at the doors.

@@ -1,30 +1,16 @@
 //! The wire to the hospital's FHIR server.
 //!
-//! Takes: a request. Gives: the answer, within limits of time and bytes. Never: follows a redirect; uses the system's
-//! roots; speaks plain HTTP off the loopback; sends again what may have been received.
+//! Takes: a request. Gives: the answer, within limits of time and bytes. Never: sends again what may have been received.
 
-use std::io;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::{Method, StatusCode, Uri, header};
+use http::{Method, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper_util::client::legacy::connect::{Connected, Connection};
-use hyper_util::client::legacy::{self};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use sluice_fhir::reference::is_id;
 use sluice_fhir::tree::{Limits, Tree};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
-use tokio_rustls::TlsConnector;
 
 use super::request::Request;
 use super::{Told, answer};
@@ -34,12 +20,10 @@ use crate::error::{Error, Peer, Result};
 use crate::ingest::unit;
 use crate::normalize::percent_encoded;
 use crate::stage::Staged;
-use sluice_fhir::reference::is_id;
+use crate::wire::{self, WireError};
 
 /// The most bytes of an answer.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
-/// How long a connection waits for its next use; shorter than servers wait.
-const IDLE: Duration = Duration::from_secs(5);
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 const FHIR_JSON: &str = "application/fhir+json";
 
@@ -47,30 +31,8 @@ const FHIR_JSON: &str = "application/fhir+json";
 pub struct Client {
     settings: config::Upstream,
     base: String,
-    http: legacy::Client<Wires, Full<Bytes>>,
+    http: wire::Http,
     places: Semaphore,
-}
-
-/// Why a client could not be made. Names the file, never its content.
-#[derive(Debug, thiserror::Error)]
-pub enum ClientError {
-    /// A PEM file is not what it should be.
-    #[error("{file}: expected {expected}")]
-    File {
-        /// The file.
-        file: String,
-        /// What it should hold.
-        expected: &'static str,
-    },
-    /// rustls refuses the parts.
-    #[error("TLS to the upstream: {0}")]
-    Parts(#[from] rustls::Error),
-    /// `https` needs to know who signs the server's certificate.
-    #[error("upstream.ca_file: expected, since the system's roots are not used")]
-    NoRoots,
-    /// Plain HTTP to another machine.
-    #[error("upstream.url: expected https, or http on a loopback address")]
-    Plain,
 }
 
 /// How a request ended without an answer.
@@ -100,24 +62,16 @@ impl Client {
     /// A client by the settings; connects at the first request.
     ///
     /// # Errors
-    /// [`ClientError`].
-    pub fn new(settings: &config::Upstream) -> Result<Self, ClientError> {
-        let tls = if settings.url.scheme_str() == Some("https") {
-            Some(TlsConnector::from(Arc::new(tls(settings)?)))
-        } else {
-            let host = settings.url.host().unwrap_or("").trim_matches(['[', ']']);
-            let loopback = host == "localhost" || host.parse().is_ok_and(|it: std::net::IpAddr| it.is_loopback());
-            if !loopback {
-                return Err(ClientError::Plain);
-            }
-            None
-        };
-        let wires = Wires { tls, timeout: settings.connect_timeout };
-        let http = legacy::Client::builder(TokioExecutor::new())
-            .pool_idle_timeout(IDLE)
-            .pool_timer(TokioTimer::new())
-            .pool_max_idle_per_host(settings.concurrency_max)
-            .build(wires);
+    /// [`WireError`].
+    pub fn new(settings: &config::Upstream) -> Result<Self, WireError> {
+        let http = wire::http(wire::Peer {
+            section: "upstream",
+            url: &settings.url,
+            ca_file: settings.ca_file.as_deref(),
+            client: settings.client.as_ref(),
+            connect_timeout: settings.connect_timeout,
+            idle_max: settings.concurrency_max,
+        })?;
         let base = settings.url.to_string().trim_end_matches('/').to_owned();
         Ok(Self { base, http, places: Semaphore::new(settings.concurrency_max), settings: settings.clone() })
     }
@@ -268,95 +222,4 @@ impl Client {
 
 fn unclear(why: &'static str) -> Error {
     Error::outage(Peer::Upstream, RETRY_AFTER, why)
-}
-
-fn tls(settings: &config::Upstream) -> Result<ClientConfig, ClientError> {
-    let file = |path: &std::path::Path, expected| ClientError::File { file: path.display().to_string(), expected };
-    let certificates = |path: &std::path::Path| {
-        let found: Result<Vec<_>, _> =
-            CertificateDer::pem_file_iter(path).map_err(|_| file(path, "certificates in PEM"))?.collect();
-        found.map_err(|_| file(path, "certificates in PEM"))
-    };
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates(settings.ca_file.as_deref().ok_or(ClientError::NoRoots)?)? {
-        roots.add(certificate)?;
-    }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
-        .with_root_certificates(roots);
-    match &settings.client {
-        None => Ok(builder.with_no_client_auth()),
-        Some((chain, key)) => {
-            let chain = certificates(chain)?;
-            let key = PrivateKeyDer::from_pem_file(key.path()).map_err(|_| file(key.path(), "a private key in PEM"))?;
-            Ok(builder.with_client_auth_cert(chain, key)?)
-        }
-    }
-}
-
-/// Opens connections.
-#[derive(Clone)]
-struct Wires {
-    tls: Option<TlsConnector>,
-    timeout: Duration,
-}
-
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
-
-/// A connection, with or without TLS.
-struct Wire(TokioIo<Box<dyn Stream>>);
-
-impl tower::Service<Uri> for Wires {
-    type Response = Wire;
-    type Error = io::Error;
-    type Future = BoxFuture<'static, io::Result<Wire>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let Self { tls, timeout } = self.clone();
-        Box::pin(async move {
-            let open = async {
-                let host = uri.host().unwrap_or("").trim_matches(['[', ']']).to_owned();
-                let port = uri.port_u16().unwrap_or(if tls.is_some() { 443 } else { 80 });
-                let stream = TcpStream::connect((host.as_str(), port)).await?;
-                stream.set_nodelay(true)?;
-                let Some(tls) = tls else { return Ok(Wire(TokioIo::new(Box::new(stream) as Box<dyn Stream>))) };
-                let name = ServerName::try_from(host).map_err(io::Error::other)?;
-                let stream = tls.connect(name, stream).await?;
-                Ok(Wire(TokioIo::new(Box::new(stream) as Box<dyn Stream>)))
-            };
-            tokio::time::timeout(timeout, open).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
-        })
-    }
-}
-
-impl Connection for Wire {
-    fn connected(&self) -> Connected {
-        Connected::new()
-    }
-}
-
-impl Read for Wire {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
-    }
-}
-
-impl Write for Wire {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
-    }
 }

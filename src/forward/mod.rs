@@ -12,7 +12,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use self::client::{Client, ClientError};
+pub use self::client::Client;
 use sluice_fhir::reference::is_id;
 
 use self::request::Ask;

@@ -3,6 +3,7 @@
 //! Takes: connections. Gives: [`unit::Received`], whose existence proves size, media type, an authenticated caller and
 //! the time of receipt. Never: looks at what a resource says, beyond its type, its id and where it stands.
 
+pub mod asked;
 pub mod body;
 pub mod caller;
 pub mod entry;

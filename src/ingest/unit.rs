@@ -49,7 +49,7 @@ impl Caller {
     }
 
     /// Holds that it may send a resource of this type, which stands here.
-    fn sends_there(&self, resource_type: &str, place: &Place) -> Result<()> {
+    pub(super) fn sends_there(&self, resource_type: &str, place: &Place) -> Result<()> {
         let right = Right::to_send(resource_type);
         if self.may.contains(&right) {
             return Ok(());

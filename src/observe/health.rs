@@ -41,6 +41,8 @@ impl Condition {
 pub(super) struct Health {
     started: AtomicBool,
     ill: Mutex<BTreeMap<Condition, String>>,
+    /// What is not as it should be, and keeps nobody from working.
+    notes: Mutex<BTreeMap<&'static str, String>>,
 }
 
 impl Health {
@@ -50,6 +52,19 @@ impl Health {
             Ok(()) => ill.remove(&condition),
             Err(why) => ill.insert(condition, why),
         };
+    }
+
+    pub(super) fn note(&self, part: &'static str, note: Option<String>) {
+        let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        match note {
+            None => notes.remove(part),
+            Some(note) => notes.insert(part, note),
+        };
+    }
+
+    pub(super) fn notes(&self) -> String {
+        let notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        notes.iter().flat_map(|(part, note)| [part, ": ", note, "\n"]).collect()
     }
 
     pub(super) fn set_started(&self) {
@@ -90,6 +105,10 @@ mod tests {
         assert_eq!(health.ready(), Err("store: full".into()));
         health.set(Condition::Store, Ok(()));
         assert_eq!((health.ready(), health.live()), (Ok(()), Ok(())));
+        health.note("rules", Some("broken".into()));
+        assert_eq!((health.ready(), &*health.notes()), (Ok(()), "rules: broken\n"));
+        health.note("rules", None);
+        assert_eq!(health.notes(), "");
         health.set(Condition::Restart, Err("the disk failed".into()));
         assert_eq!(health.live(), Err("the disk failed".into()));
         assert!(health.ready().is_err());

@@ -133,6 +133,42 @@ struct ByPublished {
     result: Published,
 }
 
+label! {
+    /// What became of a question to the terminology server.
+    Asked {
+        /// It was answered.
+        Answered = "answered",
+        /// It had been answered before.
+        Cached = "cached",
+        /// There was no answer.
+        Failed = "failed",
+        /// It was not asked: the server has failed, or too many questions were under way.
+        Refrained = "refrained",
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByAsked {
+    result: Asked,
+}
+
+label! {
+    /// What became of rules that were read again.
+    Reloaded {
+        /// They are in force.
+        Taken = "taken",
+        /// They are those that were in force.
+        Same = "same",
+        /// They are broken, and those before stay.
+        Refused = "refused",
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByReloaded {
+    result: Reloaded,
+}
+
 /// Only ever a word that stands in this file.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByReason {
@@ -161,6 +197,9 @@ pub struct Metrics {
     defects: Counter,
     decisions: Family<ByDecision, Counter>,
     published: Family<ByPublished, Counter>,
+    asked: Family<ByAsked, Counter>,
+    reloads: Family<ByReloaded, Counter>,
+    rules_refused: Gauge,
     /// Units and questions that are under way.
     pub inflight: Gauge,
     /// Requests that were turned away because the gateway was at its limit.
@@ -232,6 +271,9 @@ impl Metrics {
             defects: Counter::default(),
             decisions: Family::default(),
             published: Family::default(),
+            asked: Family::default(),
+            reloads: Family::default(),
+            rules_refused: Gauge::default(),
             inflight: Gauge::default(),
             shed: Counter::default(),
             spool_bytes: Gauge::default(),
@@ -263,6 +305,18 @@ impl Metrics {
         registry.register("defects", "Requests and entries that met a defect of the gateway", self.defects.clone());
         registry.register("consent_decisions", "Decisions, by door and outcome", self.decisions.clone());
         registry.register("publish", "Attempts to publish, by what became of them", self.published.clone());
+        registry.register(
+            "terminology",
+            "Questions to the terminology server, by what became of them",
+            self.asked.clone(),
+        );
+        registry.register("rules_reloads", "Rules that were read again, by what became of them", self.reloads.clone());
+        let refused = self.rules_refused.clone();
+        registry.register(
+            "rules_refused",
+            "1 while what stands in the folders of rules and packages is broken",
+            refused,
+        );
         registry.register("inflight", "Units and questions under way", self.inflight.clone());
         registry.register("shed", "Requests turned away at the limit", self.shed.clone());
         let spool = self.spool_bytes.clone();
@@ -294,7 +348,24 @@ impl Metrics {
         for result in [Published::Ack, Published::Nack, Published::Returned, Published::Unconfirmed] {
             let _ = self.published.get_or_create(&ByPublished { result });
         }
+        for result in [Asked::Answered, Asked::Cached, Asked::Failed, Asked::Refrained] {
+            let _ = self.asked.get_or_create(&ByAsked { result });
+        }
+        for result in [Reloaded::Taken, Reloaded::Same, Reloaded::Refused] {
+            let _ = self.reloads.get_or_create(&ByReloaded { result });
+        }
         self
+    }
+
+    /// Counts a question to the terminology server.
+    pub fn asked(&self, result: Asked) {
+        self.asked.get_or_create(&ByAsked { result }).inc();
+    }
+
+    /// Counts rules that were read again.
+    pub fn reloaded(&self, result: Reloaded) {
+        self.reloads.get_or_create(&ByReloaded { result }).inc();
+        self.rules_refused.set(i64::from(result == Reloaded::Refused));
     }
 
     /// Counts a unit.

@@ -12,7 +12,7 @@ mod watch;
 pub use clock::now_micros;
 pub use health::Condition;
 pub use logs::start as start_logs;
-pub use metrics::{Decision, Door, Metrics, Outcome, Published, Stage};
+pub use metrics::{Asked, Decision, Door, Metrics, Outcome, Published, Reloaded, Stage};
 pub use watch::Watch;
 
 use std::sync::Arc;
@@ -42,6 +42,17 @@ impl Observer {
     /// Says how one part is: well, or why not. The text names no value.
     pub fn set(&self, condition: Condition, state: Result<(), String>) {
         self.health.set(condition, state);
+    }
+
+    /// Notes what is not as the operator wants it while new work is taken all the same; nothing, once it is. It stands in
+    /// `/readyz` and names no value.
+    pub fn note(&self, part: &'static str, note: Option<String>) {
+        self.health.note(part, note);
+    }
+
+    /// The notes, a line each.
+    pub fn notes(&self) -> String {
+        self.health.notes()
     }
 
     /// Says that everything is built and bound.

@@ -207,7 +207,7 @@ impl Recorder {
         let answer = told(unit.answered, &planned, &bodies, recorded_at)?;
         // Staged no more, in the same commit.
         let mut batch = staged.settle(self.remember(normalized, looked_up, &answer, &everyone, sealers)?);
-        let operation = self.operation_row(&answer, &planned, &authored, &context.caller.institution)?;
+        let operation = self.operation_row(&answer, &planned, &authored, permitted.checked())?;
         batch.add_put(Table::Operation, staged.operation().as_bytes().to_vec(), operation);
         for plan in planned.iter().filter(|plan| !plan.write) {
             batch.add_expect_read(Table::Resource, plan.key.head(), plan.head.clone());

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::plan::Planned;
 use super::provenance::Authored;
 use super::{Answer, Recorder};
+use crate::check::Checked;
 use crate::error::{Error, Result};
 use crate::stage::OperationId;
 use crate::store::Table;
@@ -18,6 +19,9 @@ use crate::store::vault::place;
 pub struct Operation {
     /// The institution that sent it.
     pub sender: String,
+    /// The set of rules that it was held against; none if it was checked before a restart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rules: Option<String>,
     /// One for each resource, in the order sent; behind them what Sluice has added.
     pub stands: Vec<Stands>,
 }
@@ -52,7 +56,7 @@ impl Recorder {
         answer: &Answer,
         planned: &[Planned],
         authored: &[Authored],
-        sender: &str,
+        checked: &Checked,
     ) -> Result<Vec<u8>> {
         let stands = answer.entries.iter().zip(planned).map(|(entry, plan)| Stands {
             resource_type: entry.resource_type.clone(),
@@ -64,7 +68,11 @@ impl Recorder {
             id: it.plan.id.clone(),
             version: it.plan.version,
         });
-        let operation = Operation { sender: sender.to_owned(), stands: stands.chain(added).collect() };
+        let operation = Operation {
+            sender: checked.normalized().context().caller.institution.to_string(),
+            rules: checked.rules().map(ToString::to_string),
+            stands: stands.chain(added).collect(),
+        };
         let plain = serde_json::to_vec(&operation).map_err(|_| Error::defect("a receipt can't be written"))?;
         self.vault.seal(&[], &place(Table::Operation, answer.operation.as_bytes()), &plain).map_err(Error::from)
     }

@@ -19,6 +19,8 @@ use crate::normalize::{self, Resource};
 
 /// The canonical URL of a mapping pack, before its id.
 const MAPPING: &str = "https://sluice.dev/fhir/mapping/";
+/// The canonical URL of the rules, whose version is the set.
+const RULES: &str = "https://sluice.dev/fhir/rules";
 
 /// A Provenance, ready to be recorded.
 pub(super) struct Authored {
@@ -41,8 +43,9 @@ pub(super) fn of(
 ) -> Result<Vec<Authored>> {
     let normalized = answered.staged().permitted().checked().normalized();
     let Some(changed) = normalized.provenance() else { return Ok(Vec::new()) };
-    let policies: Vec<String> =
-        changed.mappings.iter().map(|(id, version)| format!("{MAPPING}{id}|{version}")).collect();
+    let rules = answered.staged().permitted().checked().rules();
+    let mappings = changed.mappings.iter().map(|(id, version)| format!("{MAPPING}{id}|{version}"));
+    let policies: Vec<String> = mappings.chain(rules.map(|set| format!("{RULES}|{set}"))).collect();
     let (mut known, mut unknown) = (Vec::new(), Vec::new());
     let mut everyone = Vec::new();
     for (at, _) in &changed.changes {

@@ -26,6 +26,8 @@ pub fn answer(observer: &Arc<Observer>, request: &Request<Incoming>) -> Reply {
     };
     match request.uri().path() {
         "/livez" => probe(observer.live()),
+        // Ready, with what an operator should know besides.
+        "/readyz" if observer.ready().is_ok() => reply(StatusCode::OK, TEXT, format!("ok\n{}", observer.notes())),
         "/readyz" => probe(observer.ready()),
         "/startupz" => probe(observer.started()),
         "/metrics" => {

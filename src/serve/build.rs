@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 
 use super::{StartError, host};
 use crate::anchor::{Log, OpenError};
-use crate::check::Rules;
+use crate::check::Rulebook;
 use crate::config::{Config, Resolve};
 use crate::consent::door::{Door, Parts};
 use crate::consent::follow::Follower;
@@ -28,6 +28,7 @@ use crate::record::file::Filer;
 use crate::stage::{Busy, Desk, Stage};
 use crate::store::spool::Spools;
 use crate::store::{Direction, Table};
+use crate::terminology::{Remote, Terminology};
 
 /// An open gateway.
 pub struct Built {
@@ -104,7 +105,10 @@ pub async fn build(config: &Config, observer: &Arc<Observer>) -> Result<Built, S
     let house = Name::parse(&config.tenant.id).map_err(|error| settings(&error))?;
     let signer = Arc::new(Keyring::new(keys, SigningKey::Institution));
     let filer = Filer::new(Arc::clone(&ledger) as Arc<dyn Ledger>, house, signer);
-    let rules = Rules::new(&config.check).map_err(|error| settings(&error))?;
+    let remote = config.terminology.as_ref().map(|it| Remote::new(it, Arc::clone(observer))).transpose();
+    let terminology = remote.map_err(|error| settings(&error))?.map(|it| Arc::new(it) as Arc<dyn Terminology>);
+    let rules = Rulebook::open(&config.check, &config.tenant.id, terminology).map_err(|error| settings(&error))?;
+    tracing::info!(set = &**rules.current().id(), "rules read");
     let gateway = Gateway { mappings, rules, door, stage, upstream, recorder, filer };
     Ok(Built { gateway: Arc::new(gateway), spools: opened.spools, log, ledger, watching })
 }

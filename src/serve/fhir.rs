@@ -8,16 +8,19 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderMap, Method, Request, StatusCode, header};
 use hyper::body::Incoming;
+use sluice_fhir::outcome;
 use sluice_fhir::reference::is_id;
 use tracing::Instrument as _;
 
 use super::respond::{self, FHIR_JSON, Reply, answered, failure, reply};
-use super::{stream, trace};
+use super::{stream, trace, validate};
+use crate::check;
 use crate::config::Right;
 use crate::disclose::{Question, Shown};
 use crate::error::Peer::Capacity;
 use crate::error::{Error, Kind, Refusal, Result};
 use crate::gateway::Gateway;
+use crate::ingest::asked::Target;
 use crate::ingest::body;
 use crate::ingest::caller::{Callers, Peer};
 use crate::ingest::entry::etag;
@@ -59,6 +62,8 @@ enum Ask {
     Update(String, String),
     Read(String, String, Option<u64>),
     History(String, String),
+    /// Type and id, where the URL has them.
+    Validate(Option<String>, Option<String>),
 }
 
 impl Face {
@@ -97,6 +102,11 @@ impl Face {
         let prefer = prefer(&parts.headers);
         let lines = matches!(ask, Ask::Lines);
         let format = media_type(&parts.headers, lines)?;
+        if let Ask::Validate(resource_type, id) = ask {
+            let target = validate::target(resource_type, id, &parts.uri)?;
+            let spool = body::read(&parts.headers, body, self.body, &self.spools).await?;
+            return self.validate(spool, format, target, caller).await;
+        }
         let idempotency_key = idempotency_key(&parts.headers)?;
         let if_none_exist = text(&parts.headers, "if-none-exist")?;
         let if_match = if_match(&parts.headers)?;
@@ -128,7 +138,9 @@ impl Face {
                     .map(Box::new)
                     .map(Units::One)
             }
-            Ask::Metadata | Ask::Read(..) | Ask::History(..) => Err(Error::defect("a question has no units")),
+            Ask::Metadata | Ask::Read(..) | Ask::History(..) | Ask::Validate(..) => {
+                Err(Error::defect("a question has no units"))
+            }
         };
         // A long one takes seconds, in which this thread's other requests would stand still.
         let units =
@@ -165,6 +177,26 @@ impl Face {
                 stream::answer(Arc::clone(&self.gateway), stream, &self.spools, &self.entries, summary).await
             }
         }
+    }
+
+    /// FHIR R4 resource-operation-validate.html: 200 whatever is found, since that is what was asked.
+    async fn validate(&self, spool: Spool, format: Format, target: Target, caller: Caller) -> Result<Reply> {
+        let entered = self.enter(&spool, false).await?;
+        let (rulebook, limits) = (&self.gateway.rules, self.units);
+        let (rules, decides) = (rulebook.current(), rulebook.terminology().is_some());
+        let sender = Arc::clone(&caller.institution);
+        let held = Arc::clone(&rules);
+        let finding = tokio::task::spawn_blocking(move || {
+            let found = validate::found(spool, format, target, &limits, &caller, &held, decides);
+            drop(entered);
+            found
+        });
+        let (mut issues, report) = finding.await.map_err(|_| Error::defect("a validation ended early"))??;
+        let decided = check::decided(report, &rules, rulebook.terminology(), Some(&sender));
+        let decided = tokio::time::timeout(self.unit_timeout, decided).await;
+        let late = |_| Error::outage(Capacity, Duration::from_secs(5), "a validation took longer than the limit");
+        issues.extend(decided.map_err(late)??);
+        Ok(reply(StatusCode::OK, FHIR_JSON, outcome::to_json(&issues)))
     }
 
     /// Waits until there is room for a body that may have to be held whole.
@@ -258,8 +290,17 @@ fn ask(method: &Method, path: &str) -> Result<Ask> {
         ("GET" | "HEAD", [Some("metadata"), None, None]) => Ok(Ask::Metadata),
         ("POST", [None, ..]) => Ok(Ask::Bundle),
         ("POST", [Some("$ingest"), None, None]) => Ok(Ask::Lines),
+        ("POST", [Some("$validate"), None, None]) => Ok(Ask::Validate(None, None)),
         (_, [Some(name), ..]) if is_type(name) && !sluice_fhir::resource_type::is_type(name) => {
             Err(Error::refusal(Refusal::NotFound, "http.type", "a resource type of FHIR R4"))
+        }
+        ("POST", [Some(name), Some("$validate"), None]) if is_type(name) => {
+            Ok(Ask::Validate(Some(name.to_owned()), None))
+        }
+        ("POST", [Some(name), Some(id), Some("$validate")])
+            if is_type(name) && is_id(id) && segments.next().is_none() =>
+        {
+            Ok(Ask::Validate(Some(name.to_owned()), Some(id.to_owned())))
         }
         ("POST", [Some(name), None, None]) if is_type(name) => Ok(Ask::Create(name.to_owned())),
         ("PUT", [Some(name), Some(id), None]) if is_type(name) && is_id(id) => {

@@ -16,6 +16,13 @@ use crate::record::instant;
 const INTERACTIONS: [&str; 5] = ["create", "update", "read", "vread", "history-instance"];
 /// What it does on the base.
 const SYSTEM_INTERACTIONS: [&str; 2] = ["transaction", "batch"];
+/// On the base, on a type and on a resource.
+const VALIDATE: Operation<'_> = Operation {
+    name: "validate",
+    definition: "http://hl7.org/fhir/OperationDefinition/Resource-validate",
+    documentation: "Takes a resource, or Parameters with `resource`, `mode` and `profile`, which may stand in the URL too. \
+        200 with every issue, whatever is found. Nothing is kept, and nothing that is kept is looked at.",
+};
 const DOCUMENTATION: &str = "FHIR R4 in JSON, taken with `Content-Encoding: gzip` too. Besides transactions and batches, \
     collection, document and message Bundles are taken at the base: a collection entry by entry, documents and messages \
     as they are. Conditional creates and references are by `identifier=[system]|[value]`. `Idempotency-Key` or \
@@ -49,12 +56,16 @@ pub fn metadata(tenant: &Tenant) -> Result<Bytes> {
         resource_types: &resource_types,
         interactions: &INTERACTIONS,
         system_interactions: &SYSTEM_INTERACTIONS,
-        operations: &[Operation {
-            name: "ingest",
-            definition: "https://sluice.dev/fhir/OperationDefinition/ingest",
-            documentation: "Takes resources as NDJSON (`application/fhir+ndjson`), one a line, in any order; each is \
-                accepted or refused by itself.",
-        }],
+        resource_operations: &[VALIDATE],
+        operations: &[
+            Operation {
+                name: "ingest",
+                definition: "https://sluice.dev/fhir/OperationDefinition/ingest",
+                documentation: "Takes resources as NDJSON (`application/fhir+ndjson`), one a line, in any order; each is \
+                    accepted or refused by itself.",
+            },
+            VALIDATE,
+        ],
         documentation: DOCUMENTATION,
         security: SECURITY,
     });

@@ -13,6 +13,7 @@ pub mod receipts;
 pub mod metadata;
 pub mod operator;
 mod outlet;
+mod reload;
 pub mod parked;
 pub mod respond;
 pub mod schemas;
@@ -21,6 +22,7 @@ mod measure;
 mod stream;
 pub mod tls;
 mod trace;
+mod validate;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -31,7 +33,7 @@ use data_encoding::HEXLOWER_PERMISSIVE;
 use http::{HeaderValue, Request, header};
 use hyper::body::Incoming;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tower::{BoxError, ServiceBuilder, ServiceExt as _};
 use tracing::Instrument as _;
@@ -39,6 +41,7 @@ use tracing::Instrument as _;
 use self::build::Built;
 use self::fhir::Face;
 use self::measure::Measure;
+use self::reload::Reload;
 use self::respond::{Reply, failure};
 use self::settle::Settle;
 use crate::config::{self, Config};
@@ -72,6 +75,7 @@ pub struct Server {
     /// The listeners of callers.
     tasks: JoinSet<()>,
     settle: Settle,
+    reload: Arc<Notify>,
     /// Stops the loops of settle and the admin port, which end after the listeners.
     stop: watch::Sender<bool>,
     loops: JoinSet<()>,
@@ -288,12 +292,31 @@ impl Server {
             tasks.spawn(listen::serve(listener, service, draining));
         }
         settle.start(&mut loops, &stopping);
+        let reload = Arc::new(Notify::new());
+        loops.spawn(Reload::new(Arc::clone(&gateway), Arc::clone(&reload)).run(stopping.clone()));
         let measure = Measure { gateway, spools };
         // Before it says that it has started: what it says of itself is true from the first probe on.
         measure.ask();
         loops.spawn(measure.run(stopping));
         observer.set_started();
-        Ok(Self { fhir, admin, log: log_address, drain, observer, tasks, settle, stop, loops, _watching: watching })
+        Ok(Self {
+            fhir,
+            admin,
+            log: log_address,
+            drain,
+            observer,
+            tasks,
+            settle,
+            reload,
+            stop,
+            loops,
+            _watching: watching,
+        })
+    }
+
+    /// Reads rules and packages again, soon: those that are whole take the place of those in force, for units that come then.
+    pub fn reload(&self) {
+        self.reload.notify_one();
     }
 
     /// Takes no new work, lets work in flight end within the limit, and returns when nothing runs any more.

@@ -426,6 +426,19 @@ async fn no_value_of_a_record_comes_where_it_must_not() {
         401
     );
 
+    // Asked about, and never sent to be kept: by itself, against a profile, and in Parameters.
+    let against = "/Patient/$validate?mode=create&profile=http://hl7.org/fhir/StructureDefinition/Patient";
+    for (path, body) in [
+        ("/Patient/$validate", patient("asked").to_string()),
+        (against, patient("asked").to_string()),
+        ("/$validate", json!({ "resourceType": "Parameters", "parameter": [
+            { "name": "resource", "resource": { "resourceType": "Patient", "birthDate": value("asked"), "gender": value("asked") } },
+        ] }).to_string()),
+        ("/$validate", format!("{{\"{}\": 1, {}", value("asked"), value("asked"))),
+    ] {
+        assert_eq!(sender.send("hospital", "a validation", "POST", path, &[], body).await, 200, "{path}");
+    }
+
     // Questions: shown, denied, missing; by the hospital and by others.
     assert_eq!(sender.send("hospital", "a read", "GET", &put("accepted"), &[], "").await, 200);
     let (_, _, shown) = sender.answers.pop().unwrap();

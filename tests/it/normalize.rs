@@ -59,7 +59,8 @@ async fn what_mappings_changed_is_recorded_with_it() {
     };
     assert_eq!(texts(&["id"]), std::slice::from_ref(&last.id));
     assert_eq!(texts(&["target", "reference"]), [format!("Patient/{}/_history/1", answer.entries[0].id)]);
-    assert_eq!(texts(&["policy"]), ["https://sluice.dev/fhir/mapping/us-identifiers|1.0.0"]);
+    let rules = format!("https://sluice.dev/fhir/rules|{}", rig.gateway.rules.current().id());
+    assert_eq!(texts(&["policy"]), ["https://sluice.dev/fhir/mapping/us-identifiers|1.0.0", &rules]);
     assert_eq!(texts(&["agent", "who", "identifier", "value"]), ["hospital-a"]);
     let of_patient = recorder.read_current("Patient", &answer.entries[0].id).await.unwrap().unwrap();
     assert_eq!(stored.about.subjects, of_patient.about.subjects, "it is about the patient whose record was changed");

@@ -32,6 +32,8 @@ pub struct Capability<'a> {
     pub interactions: &'a [&'a str],
     /// Interactions on the base: `transaction`, `batch`.
     pub system_interactions: &'a [&'a str],
+    /// Operations on each of the resource types.
+    pub resource_operations: &'a [Operation<'a>],
     /// Operations on the base.
     pub operations: &'a [Operation<'a>],
     /// How the face behaves beyond what codes say, in Markdown.
@@ -64,17 +66,21 @@ pub fn capability_statement(about: &Capability<'_>) -> Result<Vec<u8>, AuthorErr
         let builder = CapabilityStatementRestInteraction::builder().code((*code).to_owned());
         builder.build().map(Some).map_err(missing)
     });
-    let operations = about.operations.iter().map(|operation| {
-        let builder = CapabilityStatementRestResourceOperation::builder()
-            .name(operation.name.to_owned())
-            .definition(operation.definition.to_owned())
-            .documentation(operation.documentation.to_owned());
-        builder.build().map(Some).map_err(missing)
-    });
+    let operations = |operations: &[Operation<'_>]| {
+        let built = operations.iter().map(|operation| {
+            let builder = CapabilityStatementRestResourceOperation::builder()
+                .name(operation.name.to_owned())
+                .definition(operation.definition.to_owned())
+                .documentation(operation.documentation.to_owned());
+            builder.build().map(Some).map_err(missing)
+        });
+        built.collect::<Result<Vec<_>, _>>()
+    };
     // One for all: R4B has no code for the types that R4 alone has, so the type is set in the text below.
     let resource = CapabilityStatementRestResource::builder()
         .r#type(ResourceType::Patient)
         .interaction(interactions.collect::<Result<Vec<_>, _>>()?)
+        .operation(operations(about.resource_operations)?)
         .versioning(ResourceVersionPolicy::Versioned)
         .update_create(true)
         .conditional_create(true)
@@ -91,7 +97,7 @@ pub fn capability_statement(about: &Capability<'_>) -> Result<Vec<u8>, AuthorErr
         )
         .resource(vec![Some(resource)])
         .interaction(system_interactions.collect::<Result<Vec<_>, _>>()?)
-        .operation(operations.collect::<Result<Vec<_>, _>>()?)
+        .operation(operations(about.operations)?)
         .build()
         .map_err(missing)?;
     let software = CapabilityStatementSoftware::builder()

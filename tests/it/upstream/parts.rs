@@ -177,7 +177,7 @@ async fn what_the_mappings_had_changed_is_still_told() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_would_be_refused_today_is_looked_for_and_not_sent() {
     let body = admission().replace(r#""identifier""#, r#""photo":[{"contentType":"image/png"}],"identifier""#);
-    let changes = ["[check]\nunknown_terminology = \"refuse\"\n", "[consent.implicit]\ncollect = \"deny\"\n"];
+    let changes = ["[check.unknown_terminology]\nrequired = \"refuse\"\n", "[consent.implicit]\ncollect = \"deny\"\n"];
     for (change, announced) in changes.into_iter().zip([2, 0]) {
         let (fake, rig) = begun("client-ids", Mode::BreaksAfter, &body, |_| ()).await;
         let rig = rig.restart_with(change).await;
@@ -253,7 +253,8 @@ async fn what_is_recovered_while_it_comes_again_is_not_sent_again() {
         let Gateway { mappings, rules, door, stage, recorder, .. } = &*rig.gateway;
         let normalized = normalize::unit(rig.received(context(), &admission()).unwrap(), mappings).unwrap();
         let Known::New(twin) = recorder.known(&normalized).await.unwrap() else { panic!("it has no answer yet") };
-        let Verdict::Permitted(permitted) = permit(check::unit(normalized, rules).unwrap(), door).await.unwrap() else {
+        let Verdict::Permitted(permitted) = permit(check::unit(normalized, rules).await.unwrap(), door).await.unwrap()
+        else {
             panic!("it may be collected");
         };
         assert_eq!(rig.gateway.recover().await.unwrap(), 1, "{resolve}");
@@ -277,7 +278,8 @@ async fn what_is_undecidable_for_a_moment_is_announced_later() {
     let rig = Rig::with(&settings(&fake, "park")).await;
     let Gateway { mappings, rules, door, stage, upstream, recorder, .. } = &*rig.gateway;
     let normalized = normalize::unit(rig.received(context(), &admission()).unwrap(), mappings).unwrap();
-    let Verdict::Permitted(permitted) = permit(check::unit(normalized, rules).unwrap(), door).await.unwrap() else {
+    let Verdict::Permitted(permitted) = permit(check::unit(normalized, rules).await.unwrap(), door).await.unwrap()
+    else {
         panic!("it may be collected");
     };
     let subject = permitted.basis()[0].subject;

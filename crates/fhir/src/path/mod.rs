@@ -95,6 +95,8 @@ impl<'e> Environment<'e> {
 pub struct Document<'t> {
     tree: &'t Tree,
     bundles: RefCell<HashMap<NodeId, Rc<BundleIndex>>>,
+    /// Steps that all runs together may still take.
+    steps_left: Cell<u64>,
 }
 
 /// Who is who in a Bundle, and where its entries are.
@@ -106,7 +108,22 @@ struct BundleIndex {
 impl<'t> Document<'t> {
     /// A document.
     pub fn new(tree: &'t Tree) -> Self {
-        Self { tree, bundles: RefCell::default() }
+        Self::within(tree, u64::MAX)
+    }
+
+    /// A document on which all runs together take no more than so many steps.
+    pub fn within(tree: &'t Tree, steps_max: u64) -> Self {
+        Self { tree, bundles: RefCell::default(), steps_left: Cell::new(steps_max) }
+    }
+
+    /// Steps that may still be taken.
+    pub fn steps_left(&self) -> u64 {
+        self.steps_left.get()
+    }
+
+    /// Takes steps from those that are left.
+    pub(crate) fn charge(&self, steps: u64) {
+        self.steps_left.set(self.steps_left.get().saturating_sub(steps));
     }
 
     pub(crate) fn tree(&self) -> &'t Tree {
@@ -314,17 +331,20 @@ fn run<'a>(
     environment: &'a Environment<'a>,
     focus: Focus,
 ) -> Result<(Collection<'a>, bool), error::Fault> {
+    let steps_max = environment.budget.steps_max.min(document.steps_left());
     let run = Run {
         program,
         definitions,
         document,
         environment,
         focus,
-        steps_left: Cell::new(environment.budget.steps_max),
+        steps_left: Cell::new(steps_max),
         bytes_left: Cell::new(environment.budget.text_bytes_max),
         unknown: Cell::new(false),
     };
-    let items = run.start()?;
+    let items = run.start();
+    document.charge(steps_max - run.steps_left.get());
+    let items = items?;
     Ok((items, !run.unknown.get()))
 }
 

@@ -125,7 +125,8 @@ impl<'t> Walk<'_, 't> {
             Strength::Extensible => (&rules::EXTENSIBLE, &rules::EXTENSIBLE_NOT_CHECKED),
             Strength::Preferred | Strength::Example => return,
         };
-        let canonical = || self.definitions.strings().at(binding.canonical).to_owned();
+        let definitions = self.definitions;
+        let canonical = || definitions.strings().at(binding.canonical).to_owned();
         match member {
             Membership::In => {}
             Membership::Out => {
@@ -133,6 +134,11 @@ impl<'t> Walk<'_, 't> {
                 self.issue_about(broken, node, format!("Expected a code of the value set {set}"), Some(set));
             }
             Membership::Unknown => {
+                if let Some(collected) = &mut self.collected
+                    && collected.add(node, &canonical(), binding.strength, (broken, not_checked))
+                {
+                    return;
+                }
                 if !self.unchecked.contains(&binding.canonical) {
                     self.unchecked.push(binding.canonical);
                     let set = canonical();

@@ -24,15 +24,18 @@ mod search_parameter;
 mod shortcut;
 mod slices;
 mod structure;
+mod undecided;
 mod units;
 mod value_set;
 mod walk;
+
+pub use undecided::{Coding, Undecided};
 
 use std::sync::Arc;
 
 use crate::definitions::Definitions;
 use crate::outcome::Issue;
-use crate::path::Document;
+use crate::path::{Document, Host, Offline};
 use crate::profile::Library;
 use crate::tree::Node;
 
@@ -40,6 +43,35 @@ pub use policy::Policy;
 
 /// Finds the resource type that a reference (absolute URL or URN, as written) resolves to; None if the caller does not know.
 pub type Resolve<'r> = dyn Fn(&str) -> Option<&'r str> + 'r;
+
+/// What is given to a check beside the resource.
+#[derive(Clone, Copy)]
+pub struct Around<'r> {
+    /// What references point to that lead out of the resource.
+    pub resolve: Option<&'r Resolve<'r>>,
+    /// Elements that are visited and operations of invariants, at most.
+    pub steps_max: u64,
+    /// Whether the caller's patience has ended; asked now and then, from the thread that checks.
+    pub is_over: Option<&'r dyn Fn() -> bool>,
+    /// Whether codes that the packages cannot tell are collected for the caller to decide, or reported as not checked.
+    pub collects: bool,
+}
+
+impl Default for Around<'_> {
+    /// Nothing around, no bound on the work, and nobody who decides.
+    fn default() -> Self {
+        Self { resolve: None, steps_max: u64::MAX, is_over: None, collects: false }
+    }
+}
+
+/// What a check has found.
+#[derive(Default)]
+pub struct Report {
+    /// Every issue; the last one says so if the check ended at a bound.
+    pub issues: Vec<Issue>,
+    /// Codes that are for the caller to decide.
+    pub undecided: Vec<Undecided>,
+}
 
 /// Errors that are listed before a check gives up.
 const ISSUES_MAX: usize = 1000;
@@ -134,11 +166,25 @@ impl Validator {
 
     /// The same for a resource that is part of something larger, by which `resolve` knows what its references point to.
     pub fn validate_in<'r>(&'r self, resource: Node<'_>, resolve: Option<&'r Resolve<'r>>) -> Vec<Issue> {
-        let document = Document::new(resource.tree());
-        walk::Walk::new(&self.definitions, &self.invariants, &document, resolve, self.issues_max)
+        self.check(resource, Around { resolve, ..Around::default() }).issues
+    }
+
+    /// The same within bounds of work, with what is left to the caller. A check that ended at a bound has an error that says so.
+    pub fn check<'r>(&'r self, resource: Node<'_>, around: Around<'r>) -> Report {
+        let document = Document::within(resource.tree(), around.steps_max);
+        walk::Walk::new(&self.definitions, &self.invariants, &document, around.resolve, self.issues_max)
             .with_policy(self.policy)
             .with_library(self.library.as_deref(), self.tells_expectations)
             .with_good_practice(self.good_practice)
+            .around(around.is_over, around.collects)
             .run(resource, &self.profiles)
+    }
+
+    /// Answers what expressions ask about terminology and profiles, by the same definitions.
+    pub fn host(&self) -> Box<dyn Host + '_> {
+        match &self.library {
+            Some(library) => Box::new(profile::Within::new(library)),
+            None => Box::new(Offline::new(&self.definitions)),
+        }
     }
 }

@@ -268,6 +268,12 @@ impl<'t> Walk<'_, 't> {
                 }
             }
             Membership::Unknown => {
+                if !self.is_asking()
+                    && let Some(collected) = &mut self.collected
+                    && collected.add(node, value_set, strength, (broken, not_checked))
+                {
+                    return;
+                }
                 if self.first_of(&set) {
                     let text = format!("Not checked, here and further on: the value set {set} cannot be expanded");
                     self.issue_about(not_checked, node, text, Some(set));
@@ -506,9 +512,16 @@ impl<'t> Walk<'_, 't> {
 }
 
 /// Answers what an invariant of a profile asks, by the library.
-struct Within<'w> {
+pub(super) struct Within<'w> {
     library: &'w Library,
     nesting: u32,
+}
+
+impl<'w> Within<'w> {
+    /// For an expression that is no part of a profile.
+    pub(super) fn new(library: &'w Library) -> Self {
+        Self { library, nesting: 0 }
+    }
 }
 
 impl Host for Within<'_> {
@@ -525,11 +538,12 @@ impl Host for Within<'_> {
         let item = locate(core, node);
         match self.library.named(profile) {
             Named::Profile(profile) if self.nesting < NESTING_MAX => {
-                let (document, invariants) = (Document::new(node.tree()), Invariants::new(core));
+                let (document, invariants) = (Document::within(node.tree(), STEPS_MAX), Invariants::new(core));
                 let mut walk = Walk::new(core, &invariants, &document, None, 1).with_library(Some(self.library), false);
                 let resource = node.resource().unwrap_or(node);
                 let scope = Scope { container: resource, resource, is_contained: false };
                 match walk.asks(self.nesting + 1, At { item, profile: &profile, scope }) {
+                    _ if document.steps_left() == 0 => Conformance::Unknown,
                     Answer::Yes => Conformance::Conforms,
                     Answer::No => Conformance::Differs,
                     Answer::Open => Conformance::Unknown,

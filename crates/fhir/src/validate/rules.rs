@@ -67,6 +67,7 @@ rules! {
     INVARIANT = "invariant.key", Error, Invariant, "An invariant of the definitions holds; for `key` stands its key, such as `invariant.obs-6`. Its severity is what the definitions say: error or warning.";
     NARRATIVE_MISSING = "invariant.dom-6", Warning, Invariant, "A resource that is not contained has a narrative (domainresource.html, dom-6). Good practice: asked for only where that is wanted.";
     INVARIANT_NOT_CHECKED = "invariant.not-checked", Warning, NotSupported, "Whether an invariant of the definitions holds can be told from the document.";
+    BUDGET = "limit.budget", Error, TooCostly, "Partly checked: the check ended at its bound of time or work, and what it had not looked at by then may be wrong.";
     DEPTH = "limit.depth", Error, TooCostly, "Elements nest no deeper than the validator's limit.";
     ISSUES = "limit.issues", Error, TooCostly, "The check stopped at its limit of errors; there may be more.";
     ISSUES_MINOR = "limit.minor-issues", Information, Informational, "There are more warnings and notes than are listed; errors are all listed.";

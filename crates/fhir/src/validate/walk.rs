@@ -1,6 +1,7 @@
 //! The walk over one resource: members against the shape of their type, cardinalities, arrays, choices and the
 //! underscore members of primitives. Depth is bounded; each node is visited once.
 
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 
 use super::claims::Profiles;
@@ -8,7 +9,8 @@ use super::invariants::{Asked, Content, Invariants};
 use super::policy::{self, Policy};
 use super::reference::{References, Scope};
 use super::rules::{self, Rule};
-use super::{Resolve, lexical};
+use super::undecided::Collected;
+use super::{Report, Resolve, lexical};
 use crate::definitions::primitive::Primitive;
 use crate::definitions::program::{Constraint, Field, Kind, Program, Seen, Shape, Slot};
 use crate::definitions::{Definitions, Role, TypeId};
@@ -20,6 +22,8 @@ use crate::xhtml;
 
 /// Objects within objects. The tree's own limit comes first; this one keeps the stack bounded whatever that is.
 const DEPTH_MAX: u32 = 256;
+/// Elements between two questions about the caller's patience.
+const ASK_EVERY: u32 = 64;
 
 /// The state of one check.
 pub(super) struct Walk<'w, 't> {
@@ -37,12 +41,18 @@ pub(super) struct Walk<'w, 't> {
     element_ids: HashSet<String>,
     /// Codes of UCUM by now, and whether they are.
     pub(super) units: HashMap<String, bool>,
+    /// Codes for the caller to decide; None if there is none who does.
+    pub(super) collected: Option<Collected>,
     found: Vec<Found<'t>>,
     errors: usize,
     minor: usize,
     minor_dropped: bool,
     issues_max: usize,
     good_practice: bool,
+    /// Whether the caller's patience has ended, what it last said, and how often that was asked.
+    is_over: Option<&'w dyn Fn() -> bool>,
+    over: Cell<bool>,
+    asks: Cell<u32>,
     /// Profiles that the caller names, until the first resource has taken them.
     asked: Vec<String>,
 }
@@ -97,12 +107,16 @@ impl<'w, 't> Walk<'w, 't> {
             anchors: None,
             element_ids: HashSet::new(),
             units: HashMap::new(),
+            collected: None,
             found: Vec::new(),
             errors: 0,
             minor: 0,
             minor_dropped: false,
             issues_max,
             good_practice: false,
+            is_over: None,
+            over: Cell::new(false),
+            asks: Cell::new(0),
             asked: Vec::new(),
         }
     }
@@ -110,6 +124,13 @@ impl<'w, 't> Walk<'w, 't> {
     /// Under the policy of a site.
     pub(super) fn with_policy(mut self, policy: Policy) -> Self {
         self.policy = policy;
+        self
+    }
+
+    /// Ends when the caller's patience does, and leaves to the caller what it decides.
+    pub(super) fn around(mut self, is_over: Option<&'w dyn Fn() -> bool>, collects: bool) -> Self {
+        self.is_over = is_over;
+        self.collected = collects.then(Collected::default);
         self
     }
 
@@ -125,10 +146,20 @@ impl<'w, 't> Walk<'w, 't> {
         self
     }
 
-    pub(super) fn run(mut self, resource: Node<'t>, profiles: &[String]) -> Vec<Issue> {
+    pub(super) fn run(mut self, resource: Node<'t>, profiles: &[String]) -> Report {
         self.asked = profiles.to_vec();
         self.resource(resource, None, 0);
-        if self.is_full() {
+        if self.is_spent() {
+            let rule = &rules::BUDGET;
+            self.found.push(Found {
+                rule,
+                invariant: None,
+                node: resource,
+                element: None,
+                text: rule.about.to_owned(),
+                about: None,
+            });
+        } else if self.errors >= self.issues_max {
             self.found.push(Found {
                 rule: &rules::ISSUES,
                 invariant: None,
@@ -149,12 +180,28 @@ impl<'w, 't> Walk<'w, 't> {
                 about: None,
             });
         }
-        self.found.into_iter().map(Found::into_issue).collect()
+        let issues = self.found.into_iter().map(Found::into_issue).collect();
+        Report { issues, undecided: self.collected.map(|collected| collected.found).unwrap_or_default() }
     }
 
-    /// Enough errors; nothing more is looked for.
+    /// Enough errors, or enough work; nothing more is looked for.
     pub(super) fn is_full(&self) -> bool {
-        self.errors >= self.issues_max
+        self.errors >= self.issues_max || {
+            self.document.charge(1);
+            self.is_spent()
+        }
+    }
+
+    /// Whether the check ends before it has seen everything.
+    fn is_spent(&self) -> bool {
+        if !self.over.get()
+            && let Some(is_over) = self.is_over
+        {
+            let asks = self.asks.get();
+            self.asks.set(asks.wrapping_add(1));
+            self.over.set(asks.is_multiple_of(ASK_EVERY) && is_over());
+        }
+        self.over.get() || self.document.steps_left() == 0
     }
 
     pub(super) fn issue(&mut self, rule: &'static Rule, node: Node<'t>, text: impl Into<String>) {

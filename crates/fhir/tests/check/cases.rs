@@ -34,6 +34,7 @@ fn each_case_has_its_outcome() {
 #[test]
 fn every_rule_has_a_case() {
     let elsewhere = [
+        "limit.budget",
         "limit.depth",
         "limit.issues",
         "limit.minor-issues",

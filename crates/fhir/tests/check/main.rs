@@ -7,6 +7,7 @@
     reason = "a test fails by panicking, its helpers too; names of files in archives are as they are"
 )]
 
+mod around;
 mod cases;
 mod examples;
 #[path = "../shared/expected.rs"]
