@@ -34,12 +34,18 @@ impl Recorder {
             .map(|((_, plan), subjects)| (Name::Here(&plan.id).key(&self.keys), subjects))
             .collect();
         let rows = self.store.read_many(places.iter().map(|(key, _)| (Table::LocalId, key.clone())).collect()).await?;
-        let mut joined: Vec<(&Subjects, Vec<Pseudonym>)> = Vec::new();
+        // For the subjects of each such Patient, who else it is; none where nobody can say any more.
+        let mut joined: Vec<(&Subjects, Option<Vec<Pseudonym>>)> = Vec::new();
         for ((_, subjects), row) in places.iter().zip(rows) {
-            let Bearers::These(mut standing) = Bearers::of(row.as_deref()) else { continue };
-            standing.retain(|it| !subjects.pseudonyms().contains(it));
-            if !standing.is_empty() {
-                joined.push((subjects, standing));
+            match Bearers::of(row.as_deref()) {
+                Bearers::Nobody => {}
+                Bearers::These(mut standing) => {
+                    standing.retain(|it| !subjects.pseudonyms().contains(it));
+                    if !standing.is_empty() {
+                        joined.push((subjects, Some(standing)));
+                    }
+                }
+                Bearers::TooMany => joined.push((subjects, None)),
             }
         }
         if joined.is_empty() {
@@ -50,11 +56,12 @@ impl Recorder {
             return Err(Error::outage(Peer::Store, Duration::from_secs(1), "who the Patient is has just changed"));
         }
         // Whatever is about one of them is about the others from now on. They were not asked whether it may be collected:
-        // the upstream has it. They are asked before anybody hears of it.
+        // the upstream has it. They are asked before anybody hears of it; where not all of them are known, nobody does.
         let widened = permitted.subjects().iter().map(|subjects| {
             let mut all = subjects.pseudonyms().to_vec();
             for (with, more) in &joined {
                 if with.pseudonyms().iter().any(|it| all.contains(it)) {
+                    let Some(more) = more else { return Subjects::Unattributed };
                     all.extend_from_slice(more);
                 }
             }

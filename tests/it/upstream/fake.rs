@@ -51,7 +51,8 @@ pub(crate) struct Held {
     pub(crate) last: (String, String, Option<String>, Bytes),
     /// What stands, by `Type/id`: version and content.
     pub(crate) stands: BTreeMap<String, (u64, Value)>,
-    next: u64,
+    /// The number of the last id given.
+    pub(crate) next: u64,
 }
 
 #[derive(Clone)]

@@ -312,3 +312,26 @@ async fn what_is_undecidable_for_a_moment_is_announced_later() {
     let progress = router.pass(&rig.gateway.recorder, &rig.gateway.door).await.unwrap();
     assert_eq!((progress.done, progress.waiting, progress.events), (2, 0, 2), "and is announced");
 }
+
+/// An upstream that gives one place to patient after patient, as one does that was set back: what stands there is about
+/// all of them, and once they are too many, about nobody who can be asked.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_place_that_too_many_have_borne_is_nobody_s() {
+    let fake = Fake::start().await;
+    let mappings = format!("{}/mappings/identifiers/us.json", env!("CARGO_MANIFEST_DIR"));
+    let rig = Rig::with(&format!("[normalize]\nmappings = [\"{mappings}\"]\n{}", settings(&fake, "tag-probe"))).await;
+    for patients in 1..=10 {
+        fake.held.lock().unwrap().next = 0;
+        let number = format!("99900000{patients:02}");
+        let patient =
+            PATIENT.replace("urn:a", "http://hl7.org/fhir/sid/us-ssn").replace("\"7\"", &format!("\"{number}\""));
+        let answer = rig.admit(&transaction(&[&patient, OBSERVATION])).await.unwrap();
+        assert_eq!((&*answer.entries[0].id, &*answer.entries[1].id), ("up-1", "up-2"));
+        for (resource_type, id) in [("Patient", "up-1"), ("Observation", "up-2")] {
+            let stands = rig.gateway.recorder.read_current(resource_type, id).await.unwrap().unwrap().about;
+            // The ninth is about all nine; by then the name is nobody's.
+            let expected = if patients < 10 { (false, patients) } else { (true, 0) };
+            assert_eq!((stands.unattributed, stands.subjects.len()), expected, "{resource_type} of patient {patients}");
+        }
+    }
+}
