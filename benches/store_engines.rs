@@ -24,7 +24,7 @@ const ROWS: usize = 256;
 const ROUNDS: usize = 8;
 const GROUPS: usize = 40;
 const BAR: f64 = 0.5;
-const MEASURED: &str = "embedded store, one caller";
+const MEASURED: &str = "embedded store, 4 callers";
 
 /// One way to make 256 rows durable.
 trait Candidate {
@@ -173,45 +173,46 @@ struct OneCaller {
 
 impl Candidate for OneCaller {
     fn name(&self) -> &'static str {
-        MEASURED
+        "embedded store, one caller"
     }
 
     fn round(&mut self, rows: &mut Rows) -> Vec<Duration> {
         timed(rows, |group| {
-            let batch = group.into_iter().fold(Batch::new(), |batch, (key, value)| {
-                batch.expect_absent(Table::Version, key.clone()).put(Table::Version, key, value)
-            });
-            self.runtime.block_on(self.store.commit(batch)).unwrap();
+            self.runtime.block_on(self.store.commit(absent(&group))).unwrap();
         })
     }
 }
 
-/// The same from 256 callers, each of whom waits for its own row: how full the groups get shows by itself.
-struct ManyCallers {
+/// The same from several callers, each of whom waits for its own batch: how full the groups get shows by itself.
+struct Many {
     store: Arc<Embedded>,
     runtime: Arc<Runtime>,
+    callers: usize,
+    rows_each: usize,
+    name: &'static str,
 }
 
-impl Candidate for ManyCallers {
+impl Candidate for Many {
     fn name(&self) -> &'static str {
-        "embedded store, 256 callers"
+        self.name
     }
 
     fn round(&mut self, rows: &mut Rows) -> Vec<Duration> {
-        let mut theirs: Vec<Vec<(Bytes, Bytes)>> = (0..ROWS).map(|_| Vec::with_capacity(GROUPS)).collect();
+        let mut theirs: Vec<Vec<Batch>> = (0..self.callers).map(|_| Vec::new()).collect();
+        let mut turn = 0;
         for _ in 0..GROUPS {
-            for (caller, row) in theirs.iter_mut().zip(rows.group()) {
-                caller.push(row);
+            for rows in rows.group().chunks(self.rows_each) {
+                theirs[turn % self.callers].push(absent(rows));
+                turn += 1;
             }
         }
         let begun = Instant::now();
         self.runtime.block_on(async {
-            let call = |rows: Vec<(Bytes, Bytes)>| {
+            let call = |batches: Vec<Batch>| {
                 let store = Arc::clone(&self.store);
                 tokio::spawn(async move {
-                    for (key, value) in rows {
-                        let batch = Batch::new().expect_absent(Table::Version, key.clone());
-                        store.commit(batch.put(Table::Version, key, value)).await.unwrap();
+                    for batch in batches {
+                        store.commit(batch).await.unwrap();
                     }
                 })
             };
@@ -220,9 +221,16 @@ impl Candidate for ManyCallers {
                 caller.await.unwrap();
             }
         });
-        // Only the whole is known: forty rows of each caller.
+        // Only the whole is known.
         vec![begun.elapsed() / u32::try_from(GROUPS).unwrap(); GROUPS]
     }
+}
+
+/// A batch of new rows.
+fn absent(rows: &[(Bytes, Bytes)]) -> Batch {
+    rows.iter().cloned().fold(Batch::new(), |batch, (key, value)| {
+        batch.expect_absent(Table::Version, key.clone()).put(Table::Version, key, value)
+    })
 }
 
 fn candidates(dir: &Path, runtime: &Arc<Runtime>, groups: &Arc<AtomicU64>) -> Vec<Box<dyn Candidate>> {
@@ -237,13 +245,22 @@ fn candidates(dir: &Path, runtime: &Arc<Runtime>, groups: &Arc<AtomicU64>) -> Ve
     });
     let one = Embedded::open(&Options::new(dir.join("one"))).unwrap();
     let many = Embedded::open(&Options { faults: Some(count), ..Options::new(dir.join("many")) }).unwrap();
+    let few = Embedded::open(&Options::new(dir.join("few"))).unwrap();
+    let callers = |store: Embedded, callers, rows_each, name| Many {
+        store: Arc::new(store),
+        runtime: Arc::clone(runtime),
+        callers,
+        rows_each,
+        name,
+    };
     vec![
         Box::new(Raw(append("raw"))),
         Box::new(Segment { file: append("segment"), index: BTreeMap::new(), end: 0 }),
         Box::new(Fjall { database, keyspace }),
         Box::new(Redb(redb::Database::create(dir.join("redb")).unwrap())),
         Box::new(OneCaller { store: one, runtime: Arc::clone(runtime) }),
-        Box::new(ManyCallers { store: Arc::new(many), runtime: Arc::clone(runtime) }),
+        Box::new(callers(few, 4, ROWS, MEASURED)),
+        Box::new(callers(many, ROWS, 1, "embedded store, 256 callers")),
     ]
 }
 

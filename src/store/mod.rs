@@ -459,6 +459,13 @@ fn stored_key(table: Table, key: &[u8]) -> Bytes {
     stored.freeze()
 }
 
+/// The same in the place of what a buffer held.
+fn stored_into(stored: &mut Vec<u8>, table: Table, key: &[u8]) {
+    stored.clear();
+    stored.push(table.tag());
+    stored.extend_from_slice(key);
+}
+
 /// The end of the range of keys that begin with `prefix`.
 fn successor(prefix: &[u8]) -> Bound<Bytes> {
     let Some(last) = prefix.iter().rposition(|byte| *byte != u8::MAX) else { return Bound::Unbounded };

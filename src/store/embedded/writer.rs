@@ -2,12 +2,15 @@
 //!
 //! Takes batches from a bounded queue; gives each its answer. Whatever waits when the writer comes round is one
 //! group: conditions are checked in order against the store and the batches before, what holds is written as one
-//! atomic batch of the engine with one fdatasync, then all are answered. Never goes on after a failed write: what
-//! the device holds is then unknown, and a second fdatasync would not tell.
+//! atomic batch of the engine with one fdatasync, then all are answered. Two threads in a row: while the second waits
+//! for the disk with one group, the first checks the next, against the rows of that group too. Answers come in the order
+//! of the groups, and only from what is durable. Never goes on after a failed write: what the device holds is then
+//! unknown, and a second fdatasync would not tell.
 
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -19,7 +22,7 @@ use tokio::sync::oneshot;
 use super::acknowledged::{Acknowledged, GROUP_KEY};
 use super::{Options, Rows};
 use crate::store::fault::{Fault, Faults};
-use crate::store::{Batch, CommitError, Expect, Health, KEY_BYTES_MAX, stored_key};
+use crate::store::{Batch, CommitError, Expect, Health, KEY_BYTES_MAX, Table, stored_into};
 
 /// The most that one group takes, in bytes: bounds what is held twice while it is written.
 const GROUP_BYTES_MAX: usize = 8 << 20;
@@ -29,22 +32,27 @@ const STALL: Duration = Duration::from_secs(10);
 
 type Answer = oneshot::Sender<Result<(), CommitError>>;
 
-/// The handle to the writer thread. Dropping it closes the queue and waits until what was queued is written.
+/// The handle to the writer's threads. Dropping it closes the queue and waits until what was queued is written.
 pub(super) struct Writer {
     shared: Arc<Shared>,
     queue_bytes_max: usize,
-    thread: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
-/// What callers and the writer thread share.
+/// What callers and the writer's threads share.
 struct Shared {
     queue: Mutex<Queue>,
     wake: Condvar,
     state: AtomicU8,
-    /// When the group under way began, in milliseconds since `opened`, plus 1; 0 when there is none.
-    busy_since: AtomicU64,
+    /// The group that is being checked or waits to be written, and the one that is being written.
+    checking: Busy,
+    writing: Busy,
     opened: Instant,
 }
+
+/// When a group under way began, in milliseconds since the writer was opened, plus 1; 0 when there is none.
+#[derive(Default)]
+struct Busy(AtomicU64);
 
 #[derive(Default)]
 struct Queue {
@@ -69,21 +77,30 @@ impl Writer {
             queue: Mutex::default(),
             wake: Condvar::new(),
             state: AtomicU8::new(OPEN),
-            busy_since: AtomicU64::new(0),
+            checking: Busy::default(),
+            writing: Busy::default(),
             opened: Instant::now(),
         });
-        let mut work = Work {
+        // No room between the two: a group that is handed over finds the one before it written and answered.
+        let (sender, receiver) = sync_channel(0);
+        let mut check = Check {
             rows,
             shared: Arc::clone(&shared),
             dir: options.dir.clone(),
             disk_reserve_bytes: options.disk_reserve_bytes,
-            faults: options.faults.clone(),
-            persists: 0,
             group: acknowledged.group,
-            acknowledged,
+            before: Overlay::default(),
+            sender,
         };
-        let thread = std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || work.run())?;
-        Ok(Self { shared, queue_bytes_max: options.queue_bytes_max, thread: Some(thread) })
+        let write = Write { shared: Arc::clone(&shared), faults: options.faults.clone(), persists: 0, acknowledged };
+        let thread = |name: &str| std::thread::Builder::new().name(name.to_owned());
+        // The first thread ends when the queue is closed and empty, and the second when the first has; also when the
+        // first can't be started.
+        let threads = vec![
+            thread("store-writer").spawn(move || write.run(&receiver))?,
+            thread("store-checker").spawn(move || check.run())?,
+        ];
+        Ok(Self { shared, queue_bytes_max: options.queue_bytes_max, threads })
     }
 
     /// Queues a batch. The order of calls is the order of application.
@@ -94,7 +111,7 @@ impl Writer {
         }
         let (answer, answered) = oneshot::channel();
         let mut queue = self.shared.lock();
-        if self.shared.state.load(Ordering::Acquire) == POISONED {
+        if self.shared.is_poisoned() {
             return Err(CommitError::Poisoned);
         }
         if queue.closed || queue.bytes + bytes > self.queue_bytes_max {
@@ -110,7 +127,7 @@ impl Writer {
     pub(super) fn health(&self) -> Health {
         match self.shared.state.load(Ordering::Acquire) {
             POISONED => Health::Poisoned,
-            _ if self.shared.busy_for() > STALL => Health::Stalled,
+            _ if self.shared.is_stalled() => Health::Stalled,
             FULL => Health::Full,
             _ => Health::Ready,
         }
@@ -121,8 +138,8 @@ impl Drop for Writer {
     fn drop(&mut self) {
         self.shared.lock().closed = true;
         self.shared.wake.notify_one();
-        if let Some(thread) = self.thread.take() {
-            // A panic of the thread has answered its batches by dropping them; there is nobody left to tell.
+        for thread in self.threads.drain(..) {
+            // A panic of a thread has answered its batches by dropping them; there is nobody left to tell.
             let _ = thread.join();
         }
     }
@@ -138,37 +155,63 @@ impl Shared {
         u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    fn busy_for(&self) -> Duration {
-        match self.busy_since.load(Ordering::Acquire) {
+    fn is_stalled(&self) -> bool {
+        let busy_for = |busy: &Busy| match busy.0.load(Ordering::Acquire) {
             0 => Duration::ZERO,
             since => Duration::from_millis((self.now_ms() + 1).saturating_sub(since)),
-        }
+        };
+        busy_for(&self.checking).max(busy_for(&self.writing)) > STALL
+    }
+
+    /// Nothing is written any more.
+    fn poison(&self) {
+        // Under the lock, so that no batch is queued after the flag and left for the next round.
+        let _queue = self.lock();
+        self.state.store(POISONED, Ordering::Release);
+    }
+
+    fn is_poisoned(&self) -> bool {
+        self.state.load(Ordering::Acquire) == POISONED
     }
 }
 
-/// The state of the writer thread.
-struct Work {
+/// What a group writes, by table and key: `None` is a deletion.
+///
+/// Also what makes one atomic batch of several: the engine numbers a batch once, so a key may stand in it only once.
+type Overlay = HashMap<(Table, Bytes), Option<Bytes>>;
+
+/// A group whose conditions are checked.
+struct Group {
+    /// Its number and what it writes; none if it writes nothing.
+    rows: Option<(u64, OwnedWriteBatch)>,
+    held: Vec<Answer>,
+    refused: Vec<(Answer, CommitError)>,
+}
+
+/// The state of the first thread: checks conditions.
+struct Check {
     rows: Rows,
     shared: Arc<Shared>,
     dir: PathBuf,
     disk_reserve_bytes: u64,
-    faults: Option<Faults>,
-    persists: u64,
+    /// The number of the last group that was handed over.
     group: u64,
-    acknowledged: Acknowledged,
+    /// What that group writes. It may be in the store by now or not.
+    before: Overlay,
+    sender: SyncSender<Group>,
 }
 
-/// What the group has written so far, by stored key: `None` is a deletion.
-///
-/// Also what makes one atomic batch of several: the engine numbers a batch once, so a key may stand in it only once.
-type Overlay = HashMap<Bytes, Option<Bytes>>;
-
-impl Work {
+impl Check {
     fn run(&mut self) {
         while let Some(group) = self.next_group() {
-            self.shared.busy_since.store(self.shared.now_ms() + 1, Ordering::Release);
-            self.write(group);
-            self.shared.busy_since.store(0, Ordering::Release);
+            self.shared.checking.0.store(self.shared.now_ms() + 1, Ordering::Release);
+            if let Some(group) = self.check_all(group)
+                && self.sender.send(group).is_err()
+            {
+                // The second thread is gone, with a group in hand. The answers of this one are dropped unanswered.
+                self.shared.poison();
+            }
+            self.shared.checking.0.store(0, Ordering::Release);
         }
     }
 
@@ -194,12 +237,16 @@ impl Work {
         Some(group)
     }
 
-    fn write(&mut self, group: Vec<Pending>) {
-        if self.shared.state.load(Ordering::Acquire) == POISONED {
-            return answer_all(group.into_iter().map(|pending| pending.answer), Err(CommitError::Poisoned));
-        }
-        if !self.has_space() {
-            return answer_all(group.into_iter().map(|pending| pending.answer), Err(CommitError::Full));
+    /// `None` if all is answered already: nothing is written.
+    fn check_all(&mut self, group: Vec<Pending>) -> Option<Group> {
+        let refusal = if self.shared.is_poisoned() {
+            Some(CommitError::Poisoned)
+        } else {
+            (!self.has_space()).then_some(CommitError::Full)
+        };
+        if let Some(refusal) = refusal {
+            answer_all(group.into_iter().map(|pending| pending.answer), Err(refusal));
+            return None;
         }
 
         let mut overlay = Overlay::new();
@@ -214,70 +261,45 @@ impl Work {
                 Err(error) => refused.push((answer, error)),
             }
         }
-
-        let written = self.persist(overlay);
-        if written.is_err() {
-            // Under the lock, so that no batch is queued after the flag and left for the next round.
-            let _queue = self.shared.lock();
-            self.shared.state.store(POISONED, Ordering::Release);
-        }
-        answer_all(held.into_iter(), written);
-        for (answer, error) in refused {
-            // A conflict with a batch whose write failed is no conflict that the caller should believe.
-            let _ = answer.send(Err(if written.is_ok() { error } else { CommitError::Poisoned }));
-        }
+        let rows = (!overlay.is_empty()).then(|| {
+            self.group += 1;
+            (self.group, self.batch(&overlay))
+        });
+        // The group before is written by the time that this one is handed over.
+        self.before = overlay;
+        Some(Group { rows, held, refused })
     }
 
-    /// One atomic write, one fdatasync.
-    fn persist(&mut self, overlay: Overlay) -> Result<(), CommitError> {
-        if overlay.is_empty() {
-            return Ok(());
-        }
-        self.persists += 1;
-        let fault = self.faults.as_ref().and_then(|faults| faults.at(self.persists));
-        if fault == Some(Fault::Undone) {
-            return Err(CommitError::Ambiguous);
-        }
+    fn batch(&self, overlay: &Overlay) -> OwnedWriteBatch {
+        let keyspace = &self.rows.keyspace;
         let mut batch = OwnedWriteBatch::with_capacity(self.rows.database.clone(), overlay.len() + 1)
             .durability(Some(PersistMode::SyncData));
-        for (key, value) in overlay {
+        let mut stored = Vec::new();
+        for ((table, key), value) in overlay {
+            stored_into(&mut stored, *table, key);
             match value {
-                Some(value) => batch.insert(&self.rows.keyspace, &key[..], &value[..]),
-                None => batch.remove(&self.rows.keyspace, &key[..]),
+                Some(value) => batch.insert(keyspace, &stored[..], &value[..]),
+                None => batch.remove(keyspace, &stored[..]),
             }
         }
-        self.group += 1;
-        batch.insert(&self.rows.keyspace, GROUP_KEY, self.group.to_be_bytes());
-        // A crash before the fdatasync ends leaves all of the group or nothing: the engine drops a batch whose end
-        // mark or checksum is missing from its journal. Nobody has been told. A crash after it leaves all of it; the
-        // callers that were not told find out by their conditions when they try again.
-        match batch.commit() {
-            Ok(()) if fault.is_none() => {
-                self.acknowledged.note(self.group);
-                Ok(())
-            }
-            // An earlier failure in the engine's own threads: it refused before it wrote.
-            Err(fjall::Error::Poisoned) => Err(CommitError::Poisoned),
-            Ok(()) | Err(_) => Err(CommitError::Ambiguous),
-        }
+        batch.insert(keyspace, GROUP_KEY, self.group.to_be_bytes());
+        batch
     }
 
     fn check(&self, expect: &[Expect], overlay: &Overlay) -> Result<(), CommitError> {
+        let keyspace = &self.rows.keyspace;
+        let mut stored = Vec::new();
         for (place, condition) in expect.iter().enumerate() {
-            let holds = match condition {
-                Expect::Absent(table, key) => {
-                    let stored = stored_key(*table, key);
-                    match overlay.get(&stored) {
-                        Some(value) => Ok(value.is_none()),
-                        None => self.rows.keyspace.contains_key(&stored).map(|there| !there),
-                    }
-                }
-                Expect::Value(table, key, expected) => {
-                    let stored = stored_key(*table, key);
-                    match overlay.get(&stored) {
-                        Some(value) => Ok(value.as_ref() == Some(expected)),
-                        None => self.rows.keyspace.get(&stored).map(|value| value.as_deref() == Some(&expected[..])),
-                    }
+            let (Expect::Absent(table, key) | Expect::Value(table, key, _)) = condition;
+            let known = (*table, key.clone());
+            let known = overlay.get(&known).or_else(|| self.before.get(&known));
+            stored_into(&mut stored, *table, key);
+            let holds = match (condition, known) {
+                (Expect::Absent(..), Some(value)) => Ok(value.is_none()),
+                (Expect::Absent(..), None) => keyspace.contains_key(&stored).map(|there| !there),
+                (Expect::Value(_, _, expected), Some(value)) => Ok(value.as_ref() == Some(expected)),
+                (Expect::Value(_, _, expected), None) => {
+                    keyspace.get(&stored).map(|value| value.as_deref() == Some(&expected[..]))
                 }
             };
             match holds {
@@ -296,17 +318,75 @@ impl Work {
         let free = rustix::fs::statvfs(&self.dir).map(|fs| fs.f_bavail.saturating_mul(fs.f_frsize));
         // A file system that does not tell is left to refuse by itself.
         let short = free.is_ok_and(|free| free < self.disk_reserve_bytes);
-        self.shared.state.store(if short { FULL } else { OPEN }, Ordering::Release);
+        let (was, is) = if short { (OPEN, FULL) } else { (FULL, OPEN) };
+        // Never over what the other thread says: poisoned stays so.
+        let _ = self.shared.state.compare_exchange(was, is, Ordering::AcqRel, Ordering::Acquire);
         !short
+    }
+}
+
+/// The state of the second thread: writes.
+struct Write {
+    shared: Arc<Shared>,
+    faults: Option<Faults>,
+    persists: u64,
+    acknowledged: Acknowledged,
+}
+
+impl Write {
+    fn run(mut self, groups: &Receiver<Group>) {
+        for group in groups {
+            self.shared.writing.0.store(self.shared.now_ms() + 1, Ordering::Release);
+            self.write(group);
+            self.shared.writing.0.store(0, Ordering::Release);
+        }
+    }
+
+    fn write(&mut self, group: Group) {
+        let written = match group.rows {
+            // The group was checked against one that failed.
+            _ if self.shared.is_poisoned() => Err(CommitError::Poisoned),
+            Some((number, batch)) => self.persist(number, batch),
+            None => Ok(()),
+        };
+        if written.is_err() {
+            self.shared.poison();
+        }
+        answer_all(group.held.into_iter(), written);
+        for (answer, error) in group.refused {
+            // A conflict with a batch whose write failed is no conflict that the caller should believe.
+            let _ = answer.send(Err(if written.is_ok() { error } else { CommitError::Poisoned }));
+        }
+    }
+
+    /// One atomic write, one fdatasync.
+    fn persist(&mut self, group: u64, batch: OwnedWriteBatch) -> Result<(), CommitError> {
+        self.persists += 1;
+        let fault = self.faults.as_ref().and_then(|faults| faults.at(self.persists));
+        if fault == Some(Fault::Undone) {
+            return Err(CommitError::Ambiguous);
+        }
+        // A crash before the fdatasync ends leaves all of the group or nothing: the engine drops a batch whose end
+        // mark or checksum is missing from its journal. Nobody has been told. A crash after it leaves all of it; the
+        // callers that were not told find out by their conditions when they try again.
+        match batch.commit() {
+            Ok(()) if fault.is_none() => {
+                self.acknowledged.note(group);
+                Ok(())
+            }
+            // An earlier failure in the engine's own threads: it refused before it wrote.
+            Err(fjall::Error::Poisoned) => Err(CommitError::Poisoned),
+            Ok(()) | Err(_) => Err(CommitError::Ambiguous),
+        }
     }
 }
 
 fn apply(batch: Batch, overlay: &mut Overlay) {
     for (table, key) in batch.delete {
-        overlay.insert(stored_key(table, &key), None);
+        overlay.insert((table, key), None);
     }
     for row in batch.put {
-        overlay.insert(stored_key(row.table, &row.key), Some(row.value));
+        overlay.insert((row.table, row.key), Some(row.value));
     }
 }
 
