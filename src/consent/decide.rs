@@ -10,15 +10,15 @@ mod said;
 mod set;
 
 use std::fmt;
-use std::sync::Arc;
 
 use sluice_fhir::datetime::DateTime;
 
 use super::codes::{ACT_REASON, Key, confidentiality_level};
 use super::facets::{Facets, Subject, Subjects};
-use super::policy::{Effect, Policy, Rule, Standing};
+use super::policy::{Effect, Policy, ProvisionPath, Standing};
 pub use request::{Ask, Request};
 pub use said::{Said, Says, said};
+use set::Member;
 pub use set::PolicySet;
 
 /// What was decided. Ordered as answers combine: the greater one wins.
@@ -71,7 +71,7 @@ pub struct Reason {
     /// Index of the Consent in the set, as it was given.
     pub consent: Option<usize>,
     /// FHIRPath of the provision in that Consent.
-    pub provision: Option<Arc<str>>,
+    pub provision: Option<ProvisionPath>,
 }
 
 /// The ids of the rules that decide.
@@ -229,13 +229,13 @@ pub fn decide_subject(
         if !is_theirs {
             continue;
         }
-        let Some(voice) = speak(member.index, &member.policy, member.unclear, request, facets) else { continue };
+        let Some(voice) = speak(member, request, facets) else { continue };
         if voice.outcome == Outcome::Undecidable {
             // Another Consent does not lift what can't be read, whatever the dates.
             unsure.get_or_insert(voice);
             continue;
         }
-        let date = member.policy.date();
+        let date = member.date;
         let wins = best.as_ref().is_none_or(|(best, best_date)| match settings.combine {
             Combine::DenyOverrides => voice.outcome > best.outcome,
             Combine::MostRecent => match later(date, *best_date) {
@@ -260,12 +260,13 @@ struct Voice<'p> {
     outcome: Outcome,
     rule: &'static str,
     consent: usize,
-    provision: Option<&'p Rule>,
+    /// The policy, and the index of the rule in it.
+    provision: Option<(&'p Policy, usize)>,
 }
 
 impl Voice<'_> {
     fn into_decision(self) -> Decision {
-        let provision = self.provision.map(|rule| Arc::clone(&rule.path));
+        let provision = self.provision.map(|(policy, rule)| policy.provision_path(rule));
         let reason = Reason { rule: self.rule, consent: Some(self.consent), provision };
         Decision { outcome: self.outcome, obligations: Vec::new(), reason }
     }
@@ -281,18 +282,15 @@ fn later(date: Option<DateTime>, than: Option<DateTime>) -> Option<bool> {
 }
 
 /// What a Consent says of a request; `None` if it does not speak.
-fn speak<'p>(
-    consent: usize,
-    policy: &'p Policy,
-    unclear: bool,
-    request: &Request,
-    facets: &Facets,
-) -> Option<Voice<'p>> {
-    let voice = |outcome, rule, provision| Some(Voice { outcome, rule, consent, provision });
-    if unclear {
+fn speak<'p>(member: &'p Member, request: &Request, facets: &Facets) -> Option<Voice<'p>> {
+    let voice = |outcome, rule, provision: Option<usize>| {
+        let provision = provision.map(|at| (&member.policy, at));
+        Some(Voice { outcome, rule, consent: member.index, provision })
+    };
+    if member.unclear {
         return voice(Outcome::Undecidable, rule::VERSIONS, None);
     }
-    match policy.standing() {
+    match member.standing {
         Standing::Silent => return None,
         Standing::Unreadable => return voice(Outcome::Undecidable, rule::UNREADABLE, None),
         Standing::Active => {}
@@ -300,34 +298,36 @@ fn speak<'p>(
     // The deepest matching provision decides, at equal depth deny wins. A provision that may match makes a world where it
     // does and one where it does not; `worlds` is what those say, and they must agree.
     let mut worlds = Worlds::default();
-    let mut unknown: Option<&Rule> = None;
-    for level in policy.rules().chunk_by(|left, right| left.depth == right.depth) {
-        let mut certain: Option<(Effect, &Rule)> = None;
+    let mut unknown: Option<usize> = None;
+    let mut at = 0;
+    for level in member.policy.rules().chunk_by(|left, right| left.depth == right.depth) {
+        let mut certain: Option<(Effect, usize)> = None;
         for rule in level {
             match matching::matches(rule, request, facets) {
                 matching::Tri::No => {}
                 matching::Tri::Unknown => {
-                    unknown.get_or_insert(rule);
+                    unknown.get_or_insert(at);
                     worlds.maybe(rule.effect);
                 }
                 matching::Tri::Yes => {
                     if certain.is_none_or(|(effect, _)| rank(rule.effect) > rank(effect)) {
-                        certain = Some((rule.effect, rule));
+                        certain = Some((rule.effect, at));
                     }
                 }
             }
+            at += 1;
         }
-        if let Some((effect, rule)) = certain {
+        if let Some((effect, at)) = certain {
             return match worlds.with(effect) {
-                Some(Effect::Permit) => voice(Outcome::Permit, rule::PERMIT, Some(rule)),
-                Some(Effect::Deny) => voice(Outcome::Deny, rule::DENY, Some(rule)),
-                Some(Effect::Unreadable) => voice(Outcome::Undecidable, rule::UNDECIDABLE, Some(rule)),
+                Some(Effect::Permit) => voice(Outcome::Permit, rule::PERMIT, Some(at)),
+                Some(Effect::Deny) => voice(Outcome::Deny, rule::DENY, Some(at)),
+                Some(Effect::Unreadable) => voice(Outcome::Undecidable, rule::UNDECIDABLE, Some(at)),
                 None => voice(Outcome::Undecidable, rule::UNDECIDABLE, unknown),
             };
         }
         worlds.close_level();
     }
-    unknown.and_then(|rule| voice(Outcome::Undecidable, rule::UNDECIDABLE, Some(rule)))
+    unknown.and_then(|at| voice(Outcome::Undecidable, rule::UNDECIDABLE, Some(at)))
 }
 
 /// At equal depth deny wins, and what can't be read goes before a permit.

@@ -27,6 +27,7 @@ use super::identify::Pseudonyms;
 use super::labels::Labeler;
 use super::mirror::{Mirror, Moment, Record, State, View};
 use super::openings::Openings;
+use super::policy::ProvisionPath;
 use super::pseudonym::Pseudonym;
 use super::subjects::{PatientSource, Subjects};
 use super::unfiled::Unfiled;
@@ -94,7 +95,7 @@ pub struct Judgement {
     /// The id of the rule that decided.
     pub rule: &'static str,
     /// FHIRPath of the provision within its Consent, if one decided.
-    pub provision: Option<Arc<str>>,
+    pub provision: Option<ProvisionPath>,
     /// What must be done on a permit. Whoever is handed one that it does not know holds the record back.
     pub obligations: Vec<Obligation>,
     /// The height of the ledger up to which the mirror had taken in every change.

@@ -16,8 +16,8 @@ use sluice_fhir::datetime::{DateTime, Span};
 use sluice_fhir::tree::Node;
 
 use super::codes::Key;
-pub use rules::DataMeaning;
 pub(super) use rules::{Actors, Alternatives, Labels, Named, Rule};
+pub use rules::{DataMeaning, ProvisionPath};
 
 /// What a provision does when it matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -206,6 +206,11 @@ impl Policy {
     /// The rules, the deepest first.
     pub(super) fn rules(&self) -> &[Rule] {
         &self.rules
+    }
+
+    /// Where in the Consent the rule stands that is at this index of [`Policy::rules`].
+    pub(super) fn provision_path(&self, rule: usize) -> ProvisionPath {
+        ProvisionPath::new(&self.rules, rule)
     }
 
     fn of(form: Form) -> Self {

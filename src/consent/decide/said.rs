@@ -46,10 +46,10 @@ pub fn said(policies: &PolicySet, count: usize, subject: &Subject, request: &Req
         let another = member.patient.is_some_and(|patient| !subject.names().contains(&patient));
         let says = if another {
             Says::AnotherPatient
-        } else if member.policy.standing() == Standing::Silent && !member.unclear {
+        } else if member.standing == Standing::Silent && !member.unclear {
             Says::NotInForce
         } else {
-            let voice = speak(member.index, &member.policy, member.unclear, request, facets);
+            let voice = speak(member, request, facets);
             voice.map(Voice::into_decision).map_or(Says::Nothing, |it| Says::Decides(it.outcome, it.reason))
         };
         if let Some(said) = said.get_mut(member.index) {

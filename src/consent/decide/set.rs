@@ -3,8 +3,10 @@
 use std::cmp::Ordering;
 use std::collections::HashMap;
 
+use sluice_fhir::datetime::DateTime;
+
 use crate::consent::codes::Key;
-use crate::consent::policy::Policy;
+use crate::consent::policy::{Policy, Standing};
 
 /// Consents, in any order, of any patients, ready to be decided by.
 #[derive(Clone, Debug, Default)]
@@ -18,6 +20,9 @@ pub(super) struct Member {
     /// Its index as it was given.
     pub(super) index: usize,
     pub(super) policy: Policy,
+    /// What the policy says of itself, here again so that most decisions need no more of it than its rules.
+    pub(super) standing: Standing,
+    pub(super) date: Option<DateTime>,
     /// Whose it is; `None` if it may be anyone's.
     pub(super) patient: Option<Key>,
     /// It can't be told whether it is the latest of its id.
@@ -46,7 +51,8 @@ impl PolicySet {
                 unclear |= order.is_none();
             }
             if !is_old {
-                members.push(Member { index, policy: policy.clone(), patient: policy.patient_key(), unclear });
+                let (standing, date, patient) = (policy.standing(), policy.date(), policy.patient_key());
+                members.push(Member { index, policy: policy.clone(), standing, date, patient, unclear });
             }
         }
         Self { members: members.into() }

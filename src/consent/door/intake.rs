@@ -19,6 +19,7 @@ use crate::check::Checked;
 use crate::config::{ImplicitPolicy, IntakeDeny};
 use crate::consent::decide::{Decision, Outcome, rule};
 use crate::consent::facets::{Facets, Surroundings};
+use crate::consent::policy::ProvisionPath;
 use crate::consent::pseudonym::Pseudonym;
 use crate::consent::subjects::{Resolver, Subjects};
 use crate::error::{Error, Peer, Refusal, Result};
@@ -64,7 +65,7 @@ pub struct Basis {
     /// The rule that decided, by its id; never a value of the Consent.
     pub rule: &'static str,
     /// FHIRPath of the provision within its Consent, if one decided.
-    pub provision: Option<Arc<str>>,
+    pub provision: Option<ProvisionPath>,
 }
 
 /// What was decided when a unit was permitted again.

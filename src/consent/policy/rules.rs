@@ -4,9 +4,12 @@
 //! may widen; but it is never in force longer than its parents, and a permit that names authors alone still goes only to
 //! the recipients that its parents name.
 
+use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use sluice_fhir::datetime::Span;
+use smallvec::SmallVec;
 
 use super::{Actor, Base, Coding, Data, Effect, Provision};
 use crate::consent::codes::{CONFIDENTIALITY, Key, RESOURCE_TYPES, Role, confidentiality_level, role};
@@ -17,7 +20,7 @@ pub(in crate::consent) struct Rule {
     /// 0 for the root.
     pub(in crate::consent) depth: u8,
     /// FHIRPath of the provision.
-    pub(in crate::consent) path: Arc<str>,
+    path: Box<str>,
     pub(in crate::consent) effect: Effect,
     /// The provision or one above it can't be read: it may match anything.
     pub(in crate::consent) unreadable: bool,
@@ -25,6 +28,48 @@ pub(in crate::consent) struct Rule {
     pub(in crate::consent) periods: Box<[Span]>,
     pub(in crate::consent) criteria: Criteria,
 }
+
+/// FHIRPath of a provision in its Consent, such as `Consent.provision.provision[0]`. It shares the rules of its policy,
+/// which a decision has just read: taking one reads no further memory.
+#[derive(Clone)]
+pub struct ProvisionPath {
+    rules: Arc<[Rule]>,
+    at: usize,
+}
+
+impl ProvisionPath {
+    pub(super) fn new(rules: &Arc<[Rule]>, at: usize) -> Self {
+        Self { rules: Arc::clone(rules), at }
+    }
+}
+
+impl Deref for ProvisionPath {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        self.rules.get(self.at).map_or("", |rule| &rule.path)
+    }
+}
+
+impl fmt::Debug for ProvisionPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&**self, f)
+    }
+}
+
+impl fmt::Display for ProvisionPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self)
+    }
+}
+
+impl PartialEq for ProvisionPath {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for ProvisionPath {}
 
 /// What a rule demands, by kind; `None` demands nothing.
 #[derive(Clone, Debug, Default)]
@@ -42,18 +87,21 @@ pub(in crate::consent) struct Criteria {
 /// A named record: how it is meant and which, each `None` if it can't be read.
 pub(in crate::consent) type Named = (Option<DataMeaning>, Option<Key>);
 
+/// Keys of which there is mostly one: it lies in its rule, where a decision is reading anyway.
+pub(in crate::consent) type Few = SmallVec<[Key; 1]>;
+
 /// Any of these; `unreadable` if one of them can't be read.
 #[derive(Clone, Debug)]
 pub(in crate::consent) struct Alternatives {
-    pub(in crate::consent) keys: Box<[Key]>,
+    pub(in crate::consent) keys: Few,
     pub(in crate::consent) unreadable: bool,
 }
 
 /// Who, by role.
 #[derive(Clone, Debug, Default)]
 pub(in crate::consent) struct Actors {
-    pub(in crate::consent) recipients: Vec<Key>,
-    pub(in crate::consent) authors: Vec<Key>,
+    pub(in crate::consent) recipients: Few,
+    pub(in crate::consent) authors: Few,
     /// (role codes, reference) of roles that say neither.
     pub(in crate::consent) others: Vec<(Vec<Box<str>>, Key)>,
     pub(in crate::consent) unreadable: bool,
@@ -198,7 +246,7 @@ fn any<'c>(codings: impl Iterator<Item = &'c Coding>) -> Alternatives {
 fn sorted(mut keys: Vec<Key>, unreadable: bool) -> Alternatives {
     keys.sort_unstable();
     keys.dedup();
-    Alternatives { keys: keys.into(), unreadable }
+    Alternatives { keys: Few::from_slice(&keys), unreadable }
 }
 
 /// A class of another system than the resource types (a document's media type, a profile) can't be judged here.
@@ -248,7 +296,7 @@ fn apart(own: Option<Actors>, above: Option<&Actors>) -> Option<Actors> {
         (None, above) => return above.cloned(),
         (Some(own), Some(above)) => (own, above),
     };
-    let or = |own: Vec<Key>, above: &Vec<Key>| if own.is_empty() { above.clone() } else { own };
+    let or = |own: Few, above: &Few| if own.is_empty() { above.clone() } else { own };
     Some(Actors {
         recipients: or(own.recipients, &above.recipients),
         authors: or(own.authors, &above.authors),
