@@ -77,7 +77,9 @@ fn what_is_recommended_is_asked_for_where_that_is_wanted() {
     assert_eq!(of(&without, false), [""; 0]);
     assert_eq!(of(&without, true), ["Patient"], "what is contained has its container's narrative");
     let bundle = format!(
-        r#"{{"resourceType":"Bundle","type":"collection","entry":[{{"resource":{with}}},{{"resource":{without}}}]}}"#
+        r#"{{"resourceType":"Bundle","type":"collection","entry":[
+            {{"fullUrl":"urn:uuid:00000000-0000-4000-8000-000000000001","resource":{with}}},
+            {{"fullUrl":"urn:uuid:00000000-0000-4000-8000-000000000002","resource":{without}}}]}}"#
     );
     assert_eq!(of(&bundle, true), ["Bundle.entry[1].resource"], "a Bundle has no narrative");
 }
