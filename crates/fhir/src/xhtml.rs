@@ -119,7 +119,7 @@ pub fn is_allowed(text: &str) -> bool {
 /// What a narrative points to, and what in it may be pointed to.
 #[derive(Debug, Default)]
 pub(crate) struct Anchors<'x> {
-    /// Links within the resource (`href="#…"`, `src="#…"`), without the `#`.
+    /// Links within the resource (`href="#…"`, `src="#…"`), without the `#`; and whole those that no browser opens.
     pub(crate) links: Vec<&'x str>,
     /// Ids of elements, and names of `a`.
     pub(crate) ids: Vec<&'x str>,
@@ -255,7 +255,10 @@ impl<'x> Reader<'x> {
                 "xmlns" => has_namespace = (value == NAMESPACE).then_some(true)?,
                 "href" | "src" | "cite" | "longdesc" | "usemap" => {
                     is_harmless(value).then_some(())?;
-                    if let Some(link) = value.strip_prefix('#').filter(|link| !link.is_empty())
+                    // Names that nothing opens lead nowhere.
+                    if attribute == "href" && ["urn:", "cid:"].iter().any(|scheme| value.starts_with(scheme)) {
+                        self.anchors.links.push(value);
+                    } else if let Some(link) = value.strip_prefix('#').filter(|link| !link.is_empty())
                         && matches!(attribute, "href" | "src")
                     {
                         self.anchors.links.push(link);

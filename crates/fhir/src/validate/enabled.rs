@@ -1,7 +1,9 @@
 //! Whether an item of a Questionnaire is enabled, by the answers to others (questionnaire.html, enableWhen) or by an expression in FHIRPath
 //! on the response (Structured Data Capture), and how answers compare with what is asked of them.
 
-use super::questionnaire::{Response, typed};
+use std::collections::HashMap;
+
+use super::rules;
 use super::walk::Walk;
 use crate::package::{items, text};
 use crate::path::{Budget, Environment, Invariant, Offline, Verdict, compare_quantities, resource};
@@ -11,7 +13,60 @@ use crate::tree::{Kind, Node};
 /// Steps of an expression that enables an item.
 const STEPS_MAX: u64 = 1_000_000;
 
+/// A response, as a whole.
+pub(super) struct Response<'q, 't> {
+    pub(super) node: Node<'t>,
+    pub(super) questionnaire: Node<'q>,
+    /// Answers by linkId, for `enableWhen`.
+    pub(super) answers: HashMap<String, Vec<Node<'t>>>,
+    /// The Questionnaire is contained in it.
+    pub(super) is_contained: bool,
+    /// Missing answers of a response that is not finished are no errors.
+    pub(super) is_finished: bool,
+}
+
+/// The members `value[x]`, or others with a type at the end of their names.
+pub(super) fn typed<'n>(node: Node<'n>, prefix: &str) -> Option<(&'n str, Node<'n>)> {
+    node.members().find_map(|member| {
+        let suffix = member.name()?.strip_prefix(prefix)?;
+        suffix.starts_with(|c: char| c.is_ascii_uppercase()).then_some((suffix, member))
+    })
+}
+
 impl<'t> Walk<'_, 't> {
+    /// The conditions of a Questionnaire's items ask questions that it has, and that are neither the item itself nor within it.
+    pub(super) fn conditions(&mut self, questionnaire: Node<'t>) {
+        let mut questions: HashMap<String, Node<'t>> = HashMap::new();
+        let mut asking: Vec<Node<'t>> = Vec::new();
+        let mut open: Vec<Node<'t>> = items(questionnaire, "item").collect();
+        while let Some(item) = open.pop() {
+            open.extend(items(item, "item"));
+            if let Some(id) = text(item, "linkId") {
+                questions.entry(id).or_insert(item);
+            }
+            if item.member("enableWhen").is_some() {
+                asking.push(item);
+            }
+        }
+        asking.sort_by_key(|item| item.id());
+        for item in asking {
+            let span = item.span();
+            for question in items(item, "enableWhen").filter_map(|condition| text(condition, "question")) {
+                match questions.get(&question) {
+                    None => {
+                        let text = "Expected conditions on questions that the Questionnaire has";
+                        self.issue(&rules::QUESTIONNAIRE_CONDITION, item, text);
+                    }
+                    Some(asked) if span.start <= asked.span().start && asked.span().end <= span.end => {
+                        let text = "Expected conditions on other questions, which are not within this item";
+                        self.issue(&rules::QUESTIONNAIRE_CONDITION, item, text);
+                    }
+                    Some(_) => {}
+                }
+            }
+        }
+    }
+
     /// Whether an item is enabled; None where an expression decides it that cannot be told here.
     pub(super) fn enabled(&self, whole: &Response<'_, 't>, item: Node<'_>) -> Option<bool> {
         let expression = items(item, "extension")

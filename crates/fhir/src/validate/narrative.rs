@@ -16,7 +16,11 @@ impl<'t> Walk<'_, 't> {
         }
         let anchors = self.anchors.take().unwrap_or_else(|| anchors(node.tree().root()));
         if !found.links.iter().all(|link| anchors.contains(*link)) {
-            self.issue(&rules::XHTML_LINK, node, "Expected links to ids that the resource, or its Bundle, has");
+            self.issue(
+                &rules::XHTML_LINK,
+                node,
+                "Expected links to URLs that can be opened, or to ids that the resource, or its Bundle, has",
+            );
         }
         self.anchors = Some(anchors);
     }

@@ -343,6 +343,15 @@ impl<'t> Walk<'_, 't> {
         if matching.is_empty() {
             let names: Vec<&str> = element.types.iter().map(|rule| &*rule.code).collect();
             let text = format!("Expected one of the types that {} allows: {}", element.id, names.join(", "));
+            // An extension is of one piece with its value.
+            if &*element.id == "Extension.value[x]"
+                && let Some(extension) = node.parent()
+            {
+                if !self.has(&rules::TYPE_NARROWED, node, &text) {
+                    self.issue_of(&rules::TYPE_NARROWED, extension, node, text);
+                }
+                return;
+            }
             return self.differs(&rules::TYPE_NARROWED, node, text, at.profile);
         }
         let role = if let Type::Object(id, 0) = at.item.ty { self.definitions.role(id) } else { Role::Plain };

@@ -4,13 +4,14 @@
 
 use std::collections::HashMap;
 
-use super::enabled::{compare, is_option};
+use super::enabled::{Response, compare, is_option, typed};
 use super::reference::Scope;
 use super::rules::{self, Rule};
 use super::walk::Walk;
 use crate::definitions::valueset::Membership;
 use crate::package::{extension, items, text};
 use crate::profile::value::decimal;
+use crate::reference;
 use crate::tree::{Node, Tree};
 
 const EXTENSION: &str = "http://hl7.org/fhir/StructureDefinition/";
@@ -30,26 +31,6 @@ const ANSWERS: [&str; 12] = [
     "Time",
     "Uri",
 ];
-
-/// A response, as a whole.
-pub(super) struct Response<'q, 't> {
-    pub(super) node: Node<'t>,
-    questionnaire: Node<'q>,
-    /// Answers by linkId, for `enableWhen`.
-    pub(super) answers: HashMap<String, Vec<Node<'t>>>,
-    /// The Questionnaire is contained in it.
-    is_contained: bool,
-    /// Missing answers of a response that is not finished are no errors.
-    is_finished: bool,
-}
-
-/// The members `value[x]`, or others with a type at the end of their names.
-pub(super) fn typed<'n>(node: Node<'n>, prefix: &str) -> Option<(&'n str, Node<'n>)> {
-    node.members().find_map(|member| {
-        let suffix = member.name()?.strip_prefix(prefix)?;
-        suffix.starts_with(|c: char| c.is_ascii_uppercase()).then_some((suffix, member))
-    })
-}
 
 /// An extension of an item by the last part of its url, as the member of that name.
 fn limit<'q>(item: Node<'q>, name: &str) -> Option<Node<'q>> {
@@ -194,6 +175,11 @@ impl<'t> Walk<'_, 't> {
             self.once(&rules::QUESTIONNAIRE_REPEATS, at, &format!("Expected at most {most} answers"));
         }
         for &given in found {
+            if let (Some(own), Some(asked)) = (given.member("text"), item.member("text").and_then(Node::as_str))
+                && !own.is_str(&asked)
+            {
+                self.once_of(&rules::QUESTIONNAIRE_TEXT, given, own, "Expected the text of the Questionnaire's item");
+            }
             if matches!(&*kind, "group" | "display" | "question") {
                 if given.member("answer").is_some() {
                     self.once(
@@ -258,6 +244,9 @@ impl<'t> Walk<'_, 't> {
             self.in_set(whole, &set, value, answer);
         }
         self.limits(item, value, answer);
+        if suffix == "Reference" {
+            self.referred(item, value);
+        }
         if suffix == "Quantity" {
             self.unit(whole, item, value);
         }
@@ -347,6 +336,21 @@ impl<'t> Walk<'_, 't> {
             && bytes > most
         {
             self.once(&rules::QUESTIONNAIRE_LIMIT, answer, &format!("Expected an attachment of at most {most} bytes"));
+        }
+    }
+
+    /// A reference is to one of the types that the item allows.
+    fn referred(&mut self, item: Node<'_>, value: Node<'t>) {
+        let url = format!("{EXTENSION}questionnaire-referenceResource");
+        let allowed: Vec<String> = items(item, "extension")
+            .filter(|extension| extension.member("url").is_some_and(|at| at.is_str(&url)))
+            .filter_map(|extension| text(extension, "valueCode"))
+            .collect();
+        let reference = text(value, "reference").unwrap_or_default();
+        let named = reference::parse(&reference).resource_type();
+        if named.is_some_and(|name| !allowed.is_empty() && !allowed.iter().any(|known| known == name)) {
+            let text = format!("Expected a reference to {}", allowed.join(" or "));
+            self.once(&rules::QUESTIONNAIRE_ANSWER, value, &text);
         }
     }
 

@@ -39,7 +39,7 @@ rules! {
     ELEMENT_ID_TWICE = "element.id-twice", Error, Duplicate, "The id of an element is that of no other element of the resource (element.html#id).";
     MEASURE_CQL = "measure.cql", Error, Invalid, "The criteria of a Measure in CQL are defined in one of its libraries, as far as these are at hand (measure.html).";
     MEASURE_REPORT = "measure.report", Error, BusinessRule, "The groups, populations, stratifiers and scores of a MeasureReport are those of its Measure (measurereport.html).";
-    XHTML_LINK = "narrative.link", Error, Invalid, "A link within a narrative leads to an id that the resource or its Bundle has (narrative.html).";
+    XHTML_LINK = "narrative.link", Error, Invalid, "A link in a narrative leads to an id that the resource or its Bundle has, or to a URL that can be opened (narrative.html).";
     POLICY_EXAMPLE = "policy.example-url", Error, Invalid, "Where the policy has it so: no URLs that are kept for examples.";
     POLICY_HTML = "policy.html", Error, Invalid, "Where the policy has it so: no HTML in strings, or in Markdown.";
     REFERENCE_ELSEWHERE = "reference.elsewhere", Error, NotFound, "Where the policy has it so: references within a Parameters or a Bundle name what is in it.";
@@ -90,6 +90,7 @@ rules! {
     VALUE = "profile.value", Error, Invalid, "A primitive element has a value where a profile demands one, or an extension that may stand for it (ElementDefinition.mustHaveValue and valueAlternatives of R5).";
     TYPE_NARROWED = "profile.type-forbidden", Error, Structure, "An element is of a type that a profile allows.";
     QUESTIONNAIRE_ANSWER = "questionnaire.answer", Error, Value, "An answer is of the type of its item, and stands only where the item is a question.";
+    QUESTIONNAIRE_CONDITION = "questionnaire.condition", Error, BusinessRule, "The conditions of an item are on other questions of the Questionnaire, none of them within the item (questionnaire.html, enableWhen).";
     QUESTIONNAIRE_ENABLED = "questionnaire.enabled", Error, Invalid, "An item that is not enabled has no answer (questionnaire.html, enableWhen).";
     QUESTIONNAIRE_ITEM = "questionnaire.item", Error, Structure, "The items of a response are those of its Questionnaire, at their places and in their order (questionnaireresponse.html#link).";
     QUESTIONNAIRE_LIMIT = "questionnaire.limit", Error, Value, "An answer is within the limits of its item: length, value, format, media type and size.";
@@ -101,6 +102,7 @@ rules! {
     TARGET_PROFILE = "reference.target-profile", Error, Structure, "What a reference points to conforms to one of the profiles that a profile names, as far as it is at hand.";
     REFERENCE_TARGET = "reference.target-type", Error, Structure, "A reference points to a type that its element allows.";
     REFERENCE_TYPE = "reference.type-mismatch", Error, Structure, "Reference.type is the type of what Reference.reference points to (references.html#type).";
+    QUESTIONNAIRE_TEXT = "questionnaire.text", Error, Invalid, "The text of an item in a response is that of the Questionnaire's item (questionnaireresponse.html).";
     SLICE_CLOSED = "slice.closed", Error, Structure, "Where a slicing is closed, each item belongs to a slice (profiling.html#slicing).";
     SLICE_ORDER = "slice.order", Error, Structure, "The items of ordered slices stand in the order of the slices, and those of none at the end where the slicing is open there only.";
     SLICE_SEVERAL = "slice.several", Error, Structure, "An item belongs to one slice of an element only.";

@@ -399,6 +399,7 @@ impl<'w, 't> Walk<'w, 't> {
             "ConceptMap" => self.concept_map(node),
             "Measure" => self.measure(node),
             "MeasureReport" => self.measure_report(node, scope),
+            "Questionnaire" => self.conditions(node),
             "QuestionnaireResponse" if self.profiles.is_some() => self.answered(node, scope),
             "SearchParameter" => self.search_parameter(node),
             "StructureDefinition" => self.structure(node),
