@@ -29,6 +29,10 @@ use crate::error::{Error, Refusal, Result};
 use crate::normalize::Normalized;
 use crate::terminology::Terminology;
 
+/// The rules of codes that nobody could tell, by the strength of their bindings.
+const OPEN: [(&str, Strength); 2] =
+    [("binding.required-not-checked", Strength::Required), ("binding.extensible-not-checked", Strength::Extensible)];
+
 /// A unit against which the rules have nothing, or had nothing when it was staged. Only `check` makes one.
 #[derive(Debug)]
 pub struct Checked {
@@ -47,7 +51,14 @@ pub async fn unit(normalized: Normalized, rulebook: &Rulebook) -> Result<Checked
     let report = found(&normalized, &rules, rulebook.terminology().is_some());
     let sender = Arc::clone(&normalized.context().caller.institution);
     let mut issues = normalized.issues().to_vec();
-    issues.extend(decided(report, &rules, rulebook.terminology(), Some(&sender)).await?);
+    // What is wrong whatever a code means is final, and is told without waiting for who can't tell.
+    let is_final = |issue: &Issue| is_error(issue) && !OPEN.iter().any(|(rule, _)| issue.rule == *rule);
+    let known = report.issues.iter().any(is_final).then(|| report.issues.clone());
+    match (decided(report, &rules, rulebook.terminology(), Some(&sender)).await, known) {
+        (Ok(decided), _) => issues.extend(decided),
+        (Err(_), Some(known)) => issues.extend(known),
+        (Err(outage), None) => return Err(outage),
+    }
     if issues.iter().any(is_error) {
         return Err(Error::refused(Refusal::Invalid, issues));
     }
@@ -85,9 +96,7 @@ pub async fn decided(
     // What the validator itself could not ask about (a slice, an invariant's memberOf) stays a note; a binding that it
     // could not hand on is as open as one that nobody could tell.
     let unknown = rules.unknown();
-    for (rule, strength) in
-        [("binding.required-not-checked", Strength::Required), ("binding.extensible-not-checked", Strength::Extensible)]
-    {
+    for (rule, strength) in OPEN {
         let is_wanted = decide::setting(strength, unknown) == config::Unknown::Outage;
         if is_wanted && issues.iter().any(|issue| issue.rule == rule && is_error(issue)) {
             return Err(decide::outage(strength, None));

@@ -74,20 +74,21 @@ impl Remote {
             self.observer.metrics().asked(Asked::Refrained);
             Unavailable { why: "the terminology server has failed, and is left alone for a while", retry_after }
         })?;
-        match tokio::time::timeout(self.settings.timeout, self.send(question)).await {
-            Ok(Ok(answer)) => {
+        let sent = tokio::time::timeout(self.settings.timeout, self.send(question)).await;
+        match sent.unwrap_or(Err("the terminology server did not answer in time")) {
+            Ok(answer) => {
                 passage.answered();
                 self.observer.metrics().asked(Asked::Answered);
+                self.observer.note("terminology", None);
                 self.cache.insert(question.clone(), answer, Instant::now());
                 Ok(answer)
             }
-            Ok(Err(why)) => {
+            Err(why) => {
+                // As often as the breaker lets questions through.
+                tracing::warn!(why, "a question to the terminology server has no answer");
                 self.observer.metrics().asked(Asked::Failed);
+                self.observer.note("terminology", Some(why.to_owned()));
                 Err(unavailable(why))
-            }
-            Err(_) => {
-                self.observer.metrics().asked(Asked::Failed);
-                Err(unavailable("the terminology server did not answer in time"))
             }
         }
     }

@@ -90,6 +90,10 @@ async fn rules_are_taken_up_and_broken_ones_refused_while_it_serves() {
     assert!(told.starts_with("ok\nrules: refused") && told.contains(&second.clone().unwrap()), "{told}");
     assert_eq!(metric(&served, "sluice_rules_refused").await, Some(1.0));
     assert_eq!(post(&client, &served, PATIENT).await.0, 422, "the set before stays");
+    // The command says the same before anything is dropped in.
+    let output = sluice(&["validate", "--config", &house.path("sluice.toml")], b"");
+    let told_by_command = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(64) && told_by_command.contains("b.json:1:"), "{told_by_command}");
     assert_eq!(post(&client, &served, good).await, (201, second.clone()));
 
     write(&house, "rules/b.json", &demands("b", "birthDate"));

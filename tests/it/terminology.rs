@@ -224,9 +224,10 @@ async fn what_is_no_answer_is_not_taken_for_one() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_fails_is_left_alone_and_asked_again_later() {
-    let server = Server::start(None).await;
-    let remote =
-        remote(&config::Terminology { failures_max: 3, pause: Duration::from_millis(300), ..settings(server.address) });
+    let (server, observer) = (Server::start(None).await, Observer::new());
+    let pause = Duration::from_millis(300);
+    let settings = config::Terminology { failures_max: 3, pause, ..settings(server.address) };
+    let remote = Remote::new(&settings, Arc::clone(&observer)).unwrap();
     server.turn(Mode::Says(500));
     let ask =
         async |code: usize| remote.member(&question("http://x.example/ValueSet/v", None, &format!("in-{code}"))).await;
@@ -236,6 +237,7 @@ async fn a_server_that_fails_is_left_alone_and_asked_again_later() {
     // After three, only what goes to see after a pause.
     let asked = server.asked();
     assert!((3..20).contains(&asked), "{asked}");
+    assert_eq!(observer.notes(), "terminology: the terminology server answers with an error\n");
     server.turn(Mode::Right);
     let mut answered: Result<Membership, Unavailable> = ask(0).await;
     let deadline = tokio::time::Instant::now() + Duration::from_mins(1);
@@ -245,6 +247,13 @@ async fn a_server_that_fails_is_left_alone_and_asked_again_later() {
     }
     assert_eq!(answered, Ok(Membership::In));
     assert_eq!(ask(1).await, Ok(Membership::In));
+    assert_eq!(observer.notes(), "");
+    let text = observer.scrape(false);
+    for result in ["answered", "failed", "refrained"] {
+        let series = format!("sluice_terminology_total{{result=\"{result}\"}} ");
+        let count = text.lines().find_map(|line| line.strip_prefix(&series)?.parse::<u64>().ok());
+        assert!(count > Some(0), "{result} in\n{text}");
+    }
 }
 
 fn acceptor(folder: &Path) -> TlsAcceptor {
@@ -336,6 +345,9 @@ async fn what_becomes_of_a_unit_is_for_the_settings_to_say() {
                 let kind = found.as_ref().err().map(sluice::error::Error::kind);
                 assert_eq!(kind, expected, "{strength} {setting} {mode:?} {codes:?}: {found:?}");
                 if let Err(error) = found {
+                    // What is wrong besides is told, and not held back by who does not answer.
+                    let worse = basic(codes).replace("\"code\":{\"coding\"", "\"nonsense\":1,\"code\":{\"coding\"");
+                    assert_eq!(rig.admit(&worse).await.unwrap_err().kind(), invalid, "{worse}");
                     let told = format!("{:?}", error.issues());
                     assert!(!codes.iter().any(|code| told.contains(code)), "no value is told: {told}");
                     assert_eq!(error.retry_after().is_some(), expected == Some(outage));

@@ -49,10 +49,10 @@ pub(super) struct Walk<'w, 't> {
     minor_dropped: bool,
     issues_max: usize,
     good_practice: bool,
-    /// Whether the caller's patience has ended, what it last said, and how often that was asked.
+    /// Whether the caller's patience has ended, what it last said, and after how many elements it is asked again.
     is_over: Option<&'w dyn Fn() -> bool>,
     over: Cell<bool>,
-    asks: Cell<u32>,
+    until_asked: Cell<u32>,
     /// Profiles that the caller names, until the first resource has taken them.
     asked: Vec<String>,
 }
@@ -116,7 +116,7 @@ impl<'w, 't> Walk<'w, 't> {
             good_practice: false,
             is_over: None,
             over: Cell::new(false),
-            asks: Cell::new(0),
+            until_asked: Cell::new(0),
             asked: Vec::new(),
         }
     }
@@ -184,23 +184,31 @@ impl<'w, 't> Walk<'w, 't> {
         Report { issues, undecided: self.collected.map(|collected| collected.found).unwrap_or_default() }
     }
 
-    /// Enough errors, or enough work; nothing more is looked for.
+    /// Enough errors, or enough work; nothing more is looked for. Asked at every element, so it costs a count.
+    #[inline]
     pub(super) fn is_full(&self) -> bool {
-        self.errors >= self.issues_max || {
-            self.document.charge(1);
-            self.is_spent()
+        if self.errors >= self.issues_max || self.over.get() {
+            return true;
         }
+        let left = self.until_asked.get();
+        if left == 0 {
+            return self.ask();
+        }
+        self.until_asked.set(left - 1);
+        false
+    }
+
+    /// Charges the elements since the last question, and asks whether that is enough.
+    #[cold]
+    fn ask(&self) -> bool {
+        self.until_asked.set(ASK_EVERY);
+        self.document.charge(u64::from(ASK_EVERY) + 1);
+        self.over.set(self.is_spent() || self.is_over.is_some_and(|is_over| is_over()));
+        self.over.get()
     }
 
     /// Whether the check ends before it has seen everything.
     fn is_spent(&self) -> bool {
-        if !self.over.get()
-            && let Some(is_over) = self.is_over
-        {
-            let asks = self.asks.get();
-            self.asks.set(asks.wrapping_add(1));
-            self.over.set(asks.is_multiple_of(ASK_EVERY) && is_over());
-        }
         self.over.get() || self.document.steps_left() == 0
     }
 
