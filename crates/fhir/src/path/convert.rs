@@ -8,7 +8,7 @@ use super::functions::Function;
 use super::item::Item;
 use super::number;
 use super::quantity::Quantity;
-use super::temporal::Temporal;
+use super::temporal::{self, Temporal};
 
 /// A value as text; None of what has none.
 pub(super) fn to_text(item: &Item<'_>) -> Option<String> {
@@ -44,7 +44,8 @@ pub(super) fn convert<'a>(function: Function, item: &Item<'a>) -> Option<Item<'a
         }
         .map(Item::Temporal),
         Function::ToTime | Function::ConvertsToTime => match item {
-            Item::Temporal(value) => value.to_time(),
+            // A date with a time is none: N1 converts times and strings alone.
+            Item::Temporal(value) => (value.kind == temporal::Kind::Time).then_some(*value),
             Item::String(text) => Temporal::time(text.strip_prefix('T').unwrap_or(text)),
             _ => None,
         }
