@@ -30,6 +30,7 @@ const LANGUAGES: &str = "http://hl7.org/fhir/StructureDefinition/narrative-langu
 const SOURCE: &str = "http://hl7.org/fhir/StructureDefinition/narrative-source-control";
 const HAS_VALUE: &str = "http://hl7.org/fhir/5.0/StructureDefinition/extension-ElementDefinition.mustHaveValue";
 const ALTERNATIVES: &str = "http://hl7.org/fhir/5.0/StructureDefinition/extension-ElementDefinition.valueAlternatives";
+const PROFILE_ELEMENT: &str = "http://hl7.org/fhir/StructureDefinition/elementdefinition-profile-element";
 const OBLIGATION: &str = "http://hl7.org/fhir/StructureDefinition/obligation";
 /// Types of FHIRPath's own, for ids, urls and values of primitives.
 const SYSTEM_TYPE: &str = "http://hl7.org/fhirpath/System.";
@@ -319,9 +320,10 @@ impl Draft<'_> {
                 .and_then(Node::as_str)
                 .or_else(|| node.member("code")?.as_str())?;
             let list = |name| items(node, name).filter_map(|item| Some(layer.meant(&item.as_str()?))).collect();
+            let profiles = items(node, "profile").enumerate();
             Some(TypeRule {
                 code: (*code).into(),
-                profiles: list("profile"),
+                profiles: profiles.filter_map(|(index, item)| named_profile(layer, node, index, item)).collect(),
                 targets: list("targetProfile"),
                 aggregation: aggregation(node),
             })
@@ -338,6 +340,18 @@ impl Layer {
     fn meant(&self, canonical: &str) -> Box<str> {
         self.versions.get(canonical).map_or(canonical, String::as_str).into()
     }
+}
+
+/// A profile that a type names: the whole of it, or, behind a `#`, one element by its id (elementdefinition-profile-element).
+fn named_profile(layer: &Layer, ty: Node<'_>, index: usize, profile: Node<'_>) -> Option<Box<str>> {
+    let canonical = profile.as_str()?;
+    let companion = ty.member("_profile").into_iter().flat_map(Node::items).nth(index);
+    let element = companion.and_then(|companion| extension(companion, PROFILE_ELEMENT, "valueString")?.as_str());
+    let (canonical, fragment) = canonical.split_once('#').map_or((&*canonical, None), |(url, id)| (url, Some(id)));
+    Some(match fragment.or(element.as_deref()) {
+        Some(element) => format!("{}#{element}", layer.meant(canonical)).into(),
+        None => layer.meant(canonical),
+    })
 }
 
 /// Values of all extensions with that url.

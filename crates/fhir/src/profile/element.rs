@@ -88,7 +88,7 @@ pub(crate) struct More {
 #[derive(Debug, Clone)]
 pub(crate) struct TypeRule {
     pub(crate) code: Box<str>,
-    /// Any of these; empty: the type alone.
+    /// Any of these, as `canonical` or `canonical#element`; empty: the type alone.
     pub(crate) profiles: Box<[Box<str>]>,
     /// What a reference may point to; empty: anything.
     pub(crate) targets: Box<[Box<str>]>,
@@ -244,6 +244,16 @@ impl Sample {
 impl fmt::Debug for Sample {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Sample").field(&String::from_utf8_lossy(self.node().raw())).finish()
+    }
+}
+
+impl Profile {
+    /// The element that a canonical names: the root, or behind a `#` the one with that id.
+    pub(crate) fn place(&self, canonical: &str) -> Option<Place> {
+        match canonical.split_once('#') {
+            None => Some(0),
+            Some((_, id)) => self.elements.iter().position(|element| *element.id == *id),
+        }
     }
 }
 

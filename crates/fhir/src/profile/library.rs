@@ -267,6 +267,8 @@ impl Library {
 
     /// What a canonical, with or without a version, names.
     pub(crate) fn named(&self, canonical: &str) -> Named {
+        // Behind a `#` stands the id of an element of the profile.
+        let canonical = canonical.split_once('#').map_or(canonical, |(canonical, _)| canonical);
         let url = unversioned(canonical);
         if let Some(entry) = self.find(canonical, None, |kind| matches!(kind, Kind::Structure(_))) {
             return self.structure(entry);

@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 
 use crate::profile::Library;
+use crate::profile::element::Place;
 use crate::tree::NodeId;
 
 /// What profiles are held against, and what is known of them by now.
 pub(super) struct Profiles<'w> {
     pub(super) library: &'w Library,
     /// What was asked without reporting it: by element and profile.
-    pub(super) known: HashMap<(NodeId, usize), Answer>,
+    pub(super) known: HashMap<(NodeId, usize, Place), Answer>,
     /// Profiles and value sets that were reported as not checked.
     pub(super) reported: Vec<String>,
     pub(super) nesting: u32,

@@ -47,7 +47,7 @@ impl<'t> Walk<'_, 't> {
             }
             let item = resource_item(self.definitions, node);
             match library.named(&canonical) {
-                Named::Profile(profile) => self.whole(At { item, profile: &profile, scope }, at),
+                Named::Profile(profile) => self.whole(At { item, profile: &profile, scope }, 0, at),
                 Named::Type(id) => {
                     if !matches!(item.ty, Type::Object(own, 0) if library.is_type(own, id)) {
                         self.issue_about(&rules::PROFILE_TYPE, at, rules::PROFILE_TYPE.about, Some(canonical.clone()));
@@ -66,10 +66,11 @@ impl<'t> Walk<'_, 't> {
         }
     }
 
-    /// Holds an element against a whole profile; `claim` is what claims it.
-    fn whole(&mut self, at: At<'_, 't>, claim: Node<'t>) {
+    /// Holds an element against a profile, or one element of it; `claim` is what claims it.
+    fn whole(&mut self, at: At<'_, 't>, place: Place, claim: Node<'t>) {
         let Some(profiles) = &mut self.profiles else { return };
         let fits = match at.item.ty {
+            _ if place > 0 => true,
             Type::Object(own, 0) => profiles.library.is_type(own, at.profile.of),
             Type::Primitive(primitive) => primitive.name() == profiles.library.core().type_name(at.profile.of),
             _ => true,
@@ -83,10 +84,10 @@ impl<'t> Walk<'_, 't> {
         }
         profiles.nesting += 1;
         let library = profiles.library;
-        self.element(at, 0);
-        for imposed in &at.profile.imposed {
+        self.element(at, place);
+        for imposed in at.profile.imposed.iter().filter(|_| place == 0) {
             match library.named(imposed) {
-                Named::Profile(profile) => self.whole(At { profile: &profile, ..at }, claim),
+                Named::Profile(profile) => self.whole(At { profile: &profile, ..at }, 0, claim),
                 Named::Type(_) => {}
                 Named::Broken(_) | Named::Unknown => self.unknown_profile(imposed, claim),
             }
@@ -97,9 +98,9 @@ impl<'t> Walk<'_, 't> {
     }
 
     /// Whether an element conforms to a profile, without reporting why not.
-    pub(super) fn conforms(&mut self, at: At<'_, 't>) -> Answer {
+    pub(super) fn conforms(&mut self, at: At<'_, 't>, place: Place) -> Answer {
         let Some(node) = at.item.node(self.tree()) else { return Answer::No };
-        let key = (node.id(), std::ptr::from_ref(at.profile) as usize);
+        let key = (node.id(), std::ptr::from_ref(at.profile) as usize, place);
         let Some(profiles) = &mut self.profiles else { return Answer::Open };
         if let Some(&known) = profiles.known.get(&key) {
             return known;
@@ -112,7 +113,7 @@ impl<'t> Walk<'_, 't> {
         profiles.known.insert(key, Answer::Yes);
         profiles.asking += 1;
         let kept = self.set_aside();
-        self.whole(at, node);
+        self.whole(at, place, node);
         let conforms = (!self.take_back(kept)).into();
         if let Some(profiles) = &mut self.profiles {
             profiles.asking -= 1;
@@ -126,7 +127,7 @@ impl<'t> Walk<'_, 't> {
         if let Some(profiles) = &mut self.profiles {
             profiles.nesting = nesting;
         }
-        self.conforms(at)
+        self.conforms(at, 0)
     }
 
     pub(super) fn tree(&self) -> &'t Tree {
@@ -396,7 +397,10 @@ impl<'t> Walk<'_, 't> {
         let scope = Self::scope_of(at.item, node, at.scope);
         if let [only] = canonicals {
             return match library.named(only) {
-                Named::Profile(profile) => self.whole(At { profile: &profile, scope, ..at }, node),
+                Named::Profile(profile) => match profile.place(only) {
+                    Some(place) => self.whole(At { profile: &profile, scope, ..at }, place, node),
+                    None => self.unknown_profile(only, node),
+                },
                 Named::Type(_) => {}
                 Named::Broken(_) | Named::Unknown => self.unknown_profile(only, node),
             };
@@ -423,7 +427,10 @@ impl<'t> Walk<'_, 't> {
         let mut answer = Answer::No;
         for canonical in canonicals {
             let fits = match library.named(canonical.as_ref()) {
-                Named::Profile(profile) => self.conforms(At { profile: &profile, ..at }),
+                Named::Profile(profile) => match profile.place(canonical.as_ref()) {
+                    Some(place) => self.conforms(At { profile: &profile, ..at }, place),
+                    None => Answer::Open,
+                },
                 Named::Type(id) => match at.item.ty {
                     Type::Object(own, 0) => library.is_type(own, id).into(),
                     _ => Answer::Open,

@@ -316,7 +316,7 @@ impl<'t> Walk<'_, 't> {
         if path.is_empty() {
             return self.fits_any(at, &[canonical]);
         }
-        let mut place = Some(0);
+        let mut place = profile.place(canonical);
         for step in path {
             let element = place.and_then(|place: Place| profile.elements.get(place));
             place = element.and_then(|element| match step {
