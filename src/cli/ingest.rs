@@ -363,3 +363,24 @@ fn progress(files: &[PathBuf]) -> ProgressBar {
     let style = ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} {bytes_per_sec}, {eta} left");
     bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    #[test]
+    fn the_bar_knows_how_much_there_is_to_send() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = [("a.json", 10), ("b.ndjson", 5)].map(|(name, bytes)| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, vec![b' '; bytes]).unwrap();
+            path
+        });
+        let bar = progress(&paths);
+        assert_eq!((bar.length(), bar.position()), (Some(15), 0));
+        bar.inc(size(&paths[0]));
+        assert_eq!((bar.position(), bar.is_finished()), (10, false));
+    }
+}

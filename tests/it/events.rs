@@ -19,7 +19,7 @@ use sluice::publish::verify::verify;
 use sluice::serve::build;
 use sluice::serve::events::Face;
 
-use crate::house::{Served, Wire, first_issue};
+use crate::house::{House, Served, Wire, first_issue};
 use crate::rig::{context, transaction, units};
 use crate::story::{consent, heard, observation, patient, put, told, trust};
 
@@ -277,6 +277,38 @@ async fn what_is_revoked_before_it_is_fetched_is_not_shown() {
     assert_eq!(stream.event().await.1, "event: withdrawn\ndata: null");
 }
 
+/// What is served, without sockets, which would take many events before they are read; its doors are open.
+async fn without_sockets(house: &House) -> (build::Built, Arc<Face>) {
+    let config = Config::load(&house.folder.path().join("sluice.toml")).unwrap();
+    let built = build::build(&config, &Observer::new()).await.unwrap();
+    let gateway = Arc::clone(&built.gateway);
+    let deadline = Instant::now() + Duration::from_mins(2);
+    while gateway.door.ready().is_err() {
+        assert!(Instant::now() < deadline, "the doors stay closed");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let recorder = &gateway.recorder;
+    let seal = Arc::clone(recorder.vault()) as Arc<dyn Seal>;
+    let retention = Retention { age: Duration::from_hours(1), entries: u64::MAX };
+    let feed = Arc::new(Feed::start(Arc::clone(recorder.store()), seal, retention));
+    let callers = Arc::new(sluice::serve::callers(&config.callers).unwrap());
+    let (_stop, drain) = tokio::sync::watch::channel(false);
+    let face = Face::new(Some(feed), gateway, callers, config.subscribers.clone().into(), drain);
+    (built, Arc::new(face))
+}
+
+/// A request of the insurer.
+fn asking(uri: &str) -> http::request::Parts {
+    let caller = Caller {
+        institution: "insurer".into(),
+        device: None,
+        may: Arc::new([Right::Read]),
+        roles: Arc::new([]),
+        purpose: None,
+    };
+    Request::get(uri).extension(Peer { by_certificate: Some(Arc::new(caller)) }).body(()).unwrap().into_parts().0
+}
+
 /// A stream of many events: what is revoked after the first was read is not in the rest, but for the one that was on its
 /// way to the reader.
 #[tokio::test(flavor = "multi_thread")]
@@ -295,33 +327,11 @@ async fn what_is_revoked_while_a_stream_is_read_is_not_shown() {
         entries(&insurer, &served, 0, EVENTS).await;
         assert_eq!(served.stop(), Some(0));
     }
-    // The same without sockets, which would take many events before they are read.
-    let config = Config::load(&house.folder.path().join("sluice.toml")).unwrap();
-    let built = build::build(&config, &Observer::new()).await.unwrap();
+    let (built, face) = without_sockets(&house).await;
     let gateway = Arc::clone(&built.gateway);
-    let deadline = Instant::now() + Duration::from_mins(2);
-    while gateway.door.ready().is_err() {
-        assert!(Instant::now() < deadline, "the doors stay closed");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    let recorder = &gateway.recorder;
-    let seal = Arc::clone(recorder.vault()) as Arc<dyn Seal>;
-    let retention = Retention { age: Duration::from_hours(1), entries: u64::MAX };
-    let feed = Arc::new(Feed::start(Arc::clone(recorder.store()), seal, retention));
-    let callers = Arc::new(sluice::serve::callers(&config.callers).unwrap());
-    let (_stop, drain) = tokio::sync::watch::channel(false);
-    let subscribers = config.subscribers.clone().into();
-    let face = Arc::new(Face::new(Some(feed), Arc::clone(&gateway), callers, subscribers, drain));
-    let caller = Caller {
-        institution: "insurer".into(),
-        device: None,
-        may: Arc::new([Right::Read]),
-        roles: Arc::new([]),
-        purpose: None,
-    };
-    let request = Request::get("/events").header("accept", "text/event-stream");
-    let request = request.extension(Peer { by_certificate: Some(Arc::new(caller)) }).body(()).unwrap();
-    let mut body = face.answer(&request.into_parts().0).await.into_body();
+    let mut request = asking("/events");
+    request.headers.insert("accept", "text/event-stream".parse().unwrap());
+    let mut body = face.answer(&request).await.into_body();
     let mut next = async || {
         let frame = tokio::time::timeout(Duration::from_mins(2), body.frame()).await.unwrap().unwrap();
         String::from_utf8(frame.unwrap().into_data().unwrap().to_vec()).unwrap()
@@ -345,6 +355,29 @@ async fn what_is_revoked_while_a_stream_is_read_is_not_shown() {
         }
     }
     assert!(shown <= 1, "{shown} events were shown after the revocation");
+}
+
+/// What was permitted and is in the feed waits as well, once nobody knows whether it still is.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_state_of_the_ledger_shows_nothing() {
+    let house = told("permit", "[consent]\nmax_staleness = \"2s\"\nskew = \"1s\"\nself_test_interval = \"1s\"\n");
+    {
+        let served = house.serve();
+        let (hospital, insurer) = (house.client(Some("tls/hospital")), house.client(Some("tls/insurer")));
+        put(&hospital, &served, &patient("p"), &[]).await;
+        entries(&insurer, &served, 0, 1).await;
+        assert_eq!(served.stop(), Some(0));
+    }
+    let (mut built, face) = without_sockets(&house).await;
+    built.watching.shutdown().await;
+    let deadline = Instant::now() + Duration::from_mins(2);
+    while built.gateway.door.ready().is_ok() {
+        assert!(Instant::now() < deadline, "the doors stay open");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let answer = face.answer(&asking("/events?after=0")).await;
+    assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert!(answer.headers().contains_key("retry-after"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
