@@ -29,6 +29,9 @@ impl<'t> Walk<'_, 't> {
         // A relative url is a part of the extension around it, whose definition speaks of it.
         let Some(url) = node.member("url").and_then(Node::as_str).filter(|url| url.contains(':')) else { return };
         let modifies = member == "modifierExtension";
+        if url.contains('|') {
+            self.issue(&rules::EXTENSION_URL, node, "Expected the url of a definition without a version");
+        }
         match library.named(&url) {
             Named::Profile(profile) => {
                 if profile.is_modifier != modifies {

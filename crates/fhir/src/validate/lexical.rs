@@ -33,7 +33,8 @@ pub(crate) fn broken_rule(primitive: Primitive, text: &str) -> Option<&'static R
     let (fits, rule) = match primitive {
         Primitive::Boolean => return None,
         Primitive::Base64Binary => (base64(bytes), &rules::BASE64),
-        Primitive::Canonical => (no_space(bytes), &rules::CANONICAL),
+        Primitive::Canonical if no_space(bytes) => (is_absolute(text), &rules::CANONICAL_RELATIVE),
+        Primitive::Canonical => (false, &rules::CANONICAL),
         Primitive::Code => (code(bytes), &rules::CODE),
         Primitive::Date => (date(bytes), &rules::DATE),
         Primitive::DateTime => (date_time(bytes), &rules::DATE_TIME),
@@ -142,10 +143,15 @@ fn uuid_digits(uuid: &[u8], digit: impl Fn(u8) -> bool) -> bool {
         })
 }
 
-/// `\S*`. What claims to be a UUID or an OID is one; RFC 4122 lets the UUID of a URN be in upper case.
+/// Absolute, or the id of what is contained (references.html#canonical).
+fn is_absolute(canonical: &str) -> bool {
+    canonical.starts_with('#') || canonical.contains(':')
+}
+
+/// `\S*`. What claims to be a UUID or an OID is one, as a URN; RFC 4122 lets the UUID of a URN be in upper case.
 fn uri(text: &str) -> bool {
     let bytes = text.as_bytes();
-    if !no_space(bytes) {
+    if !no_space(bytes) || bytes.starts_with(b"oid:") || bytes.starts_with(b"uuid:") {
         return false;
     }
     if let Some(uuid) = bytes.strip_prefix(b"urn:uuid:") {
@@ -333,7 +339,12 @@ mod tests {
         check(
             Primitive::Uri,
             &["http://a", "a b".split(' ').next().unwrap_or(""), "urn:uuid:C757873D-EC9A-4326-A141-556F43239520"],
-            &["a b", "urn:oid:x", "urn:uuid:1", "http://a\n"],
+            &["a b", "urn:oid:x", "urn:uuid:1", "http://a\n", "oid:1.2.3", "uuid:c757873d-ec9a-4326-a141-556f43239520"],
+        );
+        check(
+            Primitive::Canonical,
+            &["http://a.b/c|1", "#a", "urn:uuid:c757873d-ec9a-4326-a141-556f43239520"],
+            &["a/b", "a b"],
         );
         check(Primitive::Code, &["a", "a b"], &[" a", "a ", "a  b", "\t"]);
     }

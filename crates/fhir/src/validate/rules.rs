@@ -126,6 +126,7 @@ rules! {
     TYPE = "type.json", Error, Value, "A primitive is of the JSON type that belongs to it: a string, a number or a boolean (json.html#primitive).";
     BASE64 = "value.base64-binary", Error, Value, "base64Binary: groups of four base64 characters, padded at the end, white space allowed between.";
     CANONICAL = "value.canonical", Error, Value, "canonical: a URI without white space.";
+    CANONICAL_RELATIVE = "value.canonical-relative", Error, Value, "A canonical is an absolute URI, or # and the id of a contained resource (references.html#canonical).";
     CODE = "value.code", Error, Value, "code: no white space at the ends, single spaces inside.";
     CONTROL = "value.control-character", Warning, Value, "A string has no control characters but tab, line feed and carriage return (datatypes.html#string).";
     DATE = "value.date", Error, Value, "date: YYYY, YYYY-MM or YYYY-MM-DD, a day that exists.";
@@ -143,7 +144,7 @@ rules! {
     TIME = "value.time", Error, Value, "time: hh:mm:ss, optionally with a fraction, without a zone.";
     TOO_LONG = "value.too-long", Error, TooLong, "A string has at most 1,048,576 characters (datatypes.html#string).";
     UNSIGNED_INT = "value.unsigned-int", Error, Value, "unsignedInt: a whole number from 0 to 2147483647.";
-    URI = "value.uri", Error, Value, "uri: no white space; urn:oid: and urn:uuid: are followed by such an identifier.";
+    URI = "value.uri", Error, Value, "uri: no white space; OIDs and UUIDs begin with urn:oid: and urn:uuid: and are such identifiers.";
     URL = "value.url", Error, Value, "url: a URI without white space.";
     UUID = "value.uuid", Error, Value, "uuid: urn:uuid: and a UUID in lower case.";
 }
