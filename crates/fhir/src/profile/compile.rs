@@ -6,12 +6,13 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use super::bindings;
 use super::element::{
-    Aggregation, Binding, By, Context, Discriminator, Element, More, Openness, Place, Profile, Rule, Sample, Slice,
-    Slicing, TypeRule, steps,
+    Aggregation, By, Context, Discriminator, Element, More, Openness, Place, Profile, Rule, Sample, Slice, Slicing,
+    TypeRule, steps,
 };
 use crate::definitions::program::Shape;
-use crate::definitions::{Definitions, Strength, TypeId, TypeKind};
+use crate::definitions::{Definitions, TypeId, TypeKind};
 use crate::outcome::Severity;
 use crate::package::{extension, items, text};
 use crate::path::Type;
@@ -20,11 +21,6 @@ use crate::tree::{Node, Tree};
 /// Elements and slices of one profile.
 const ELEMENTS_MAX: usize = 20_000;
 const FHIR_TYPE: &str = "http://hl7.org/fhir/StructureDefinition/structuredefinition-fhir-type";
-const MAX_VALUE_SET: &str = "http://hl7.org/fhir/StructureDefinition/elementdefinition-maxValueSet";
-const ADDITIONAL_BINDING: [&str; 2] = [
-    "http://hl7.org/fhir/tools/StructureDefinition/additional-binding",
-    "http://hl7.org/fhir/5.0/StructureDefinition/extension-ElementDefinition.binding.additional",
-];
 const IMPOSE: &str = "http://hl7.org/fhir/StructureDefinition/structuredefinition-imposeProfile";
 const LANGUAGES: &str = "http://hl7.org/fhir/StructureDefinition/narrative-language-control";
 const SOURCE: &str = "http://hl7.org/fhir/StructureDefinition/narrative-source-control";
@@ -294,7 +290,7 @@ impl Draft<'_> {
         }
         element.length_max = number("maxLength").or(element.length_max);
         if let Some(binding) = node.member("binding") {
-            element.bindings = bindings(layer, binding);
+            element.bindings = bindings::read(layer, binding);
         }
         merge_more(&mut element.more, node);
         for constraint in items(node, "constraint") {
@@ -337,7 +333,7 @@ impl Draft<'_> {
 
 impl Layer {
     /// A canonical with the version that this definition means.
-    fn meant(&self, canonical: &str) -> Box<str> {
+    pub(super) fn meant(&self, canonical: &str) -> Box<str> {
         self.versions.get(canonical).map_or(canonical, String::as_str).into()
     }
 }
@@ -360,7 +356,7 @@ fn extensions(node: Node<'_>, url: &str, value: &str) -> Box<[Box<str>]> {
 }
 
 /// The extensions within one, by url.
-fn extension_parts<'t>(node: Node<'t>, url: &str) -> impl Iterator<Item = Node<'t>> {
+pub(super) fn extension_parts<'t>(node: Node<'t>, url: &str) -> impl Iterator<Item = Node<'t>> {
     items(node, "extension").filter(move |part| part.member("url").is_some_and(|own| own.is_str(url)))
 }
 
@@ -396,43 +392,6 @@ fn merge_more(more: &mut Option<Box<More>>, node: Node<'_>) {
             _ => Some(Severity::Information),
         };
     }
-}
-
-fn bindings(layer: &Layer, node: Node<'_>) -> Vec<Binding> {
-    let mut found = Vec::new();
-    let strength = text(node, "strength").and_then(|strength| Strength::parse(&strength));
-    if let (Some(strength), Some(value_set)) = (strength, text(node, "valueSet"))
-        && strength >= Strength::Extensible
-    {
-        found.push(Binding { strength, value_set: layer.meant(&value_set) });
-    }
-    // Bindings beside it (ElementDefinition.binding.additional of R5); those for certain uses only are left alone.
-    let is_additional = |one: &Node<'_>| {
-        let url = one.member("url");
-        ADDITIONAL_BINDING.iter().any(|known| url.is_some_and(|url| url.is_str(known)))
-            && extension_parts(*one, "usage").next().is_none()
-    };
-    let part = |one, name, value| extension_parts(one, name).next().and_then(|part| text(part, value));
-    let stood_for = items(node, "extension")
-        .filter(is_additional)
-        .map(|one| (part(one, "purpose", "valueCode"), part(one, "valueSet", "valueCanonical")));
-    let additional = items(node, "additional")
-        .filter(|one| one.member("usage").is_none())
-        .map(|one| (text(one, "purpose"), text(one, "valueSet")))
-        .chain(stood_for)
-        .filter_map(|(purpose, value_set)| purpose.zip(value_set));
-    for (purpose, value_set) in additional {
-        let strength = match &*purpose {
-            "maximum" | "required" => Strength::Required,
-            "extensible" => Strength::Extensible,
-            _ => continue,
-        };
-        found.push(Binding { strength, value_set: layer.meant(&value_set) });
-    }
-    if let Some(max) = extension(node, MAX_VALUE_SET, "valueCanonical").and_then(Node::as_str) {
-        found.push(Binding { strength: Strength::Required, value_set: (*max).into() });
-    }
-    found
 }
 
 /// An invariant; not those that the base types have, which hold anyway.

@@ -112,6 +112,31 @@ pub(crate) struct Aggregation {
 pub(crate) struct Binding {
     pub(crate) strength: Strength,
     pub(crate) value_set: Box<str>,
+    /// It holds where all of these do.
+    pub(crate) uses: Box<[Use]>,
+}
+
+/// What a record has where a binding holds: one of these codes, with their systems, at a path from its type on.
+#[derive(Debug, Clone)]
+pub(crate) struct Use {
+    pub(crate) path: Box<[Box<str>]>,
+    pub(crate) codes: Box<[(Box<str>, Box<str>)]>,
+}
+
+impl Use {
+    /// Whether a resource is of it.
+    pub(crate) fn is_of(&self, resource: Node<'_>) -> bool {
+        let Some((ty, path)) = self.path.split_first() else { return false };
+        let path: Vec<&str> = path.iter().map(|name| &**name).collect();
+        let is_one = |coding: Node<'_>| {
+            let has = |name, text: &str| coding.member(name).is_some_and(|member| member.is_str(text));
+            self.codes.iter().any(|(system, code)| has("system", system) && has("code", code))
+        };
+        resource.resource_type() == Some(ty)
+            && resource
+                .find(&path)
+                .any(|node| is_one(node) || node.member("coding").into_iter().flat_map(Node::items).any(is_one))
+    }
 }
 
 /// An invariant of a profile.
@@ -247,6 +272,13 @@ impl fmt::Debug for Sample {
     }
 }
 
+impl Binding {
+    /// Whether a value must be of its set wherever it stands.
+    pub(crate) fn is_telling(&self) -> bool {
+        self.strength == Strength::Required && self.uses.is_empty()
+    }
+}
+
 impl Profile {
     /// The element that a canonical names: the root, or behind a `#` the one with that id.
     pub(crate) fn place(&self, canonical: &str) -> Option<Place> {
@@ -262,7 +294,7 @@ impl Element {
     pub(crate) fn is_telling(&self, elements: &[Self]) -> bool {
         self.fixed.is_some()
             || !self.patterns.is_empty()
-            || self.bindings.iter().any(|binding| binding.strength == Strength::Required)
+            || self.bindings.iter().any(Binding::is_telling)
             || self.children.iter().filter_map(|&child| elements.get(child)).any(|child| child.is_telling(elements))
     }
 }

@@ -3,6 +3,7 @@
 //! Takes packages, gives a [`Library`]: definitions by canonical, each compiled at its first use, so that thousands that
 //! nobody claims cost nothing. Does no I/O: who calls brings the packages.
 
+mod bindings;
 mod compile;
 mod conditions;
 pub(crate) mod element;

@@ -152,7 +152,8 @@ impl<'t> Walk<'_, 't> {
             return;
         }
         self.value_rules(at, element, node);
-        for binding in &element.bindings {
+        let resource = at.scope.resource;
+        for binding in element.bindings.iter().filter(|one| one.uses.iter().all(|used| used.is_of(resource))) {
             self.binding(at, binding.strength, &binding.value_set, node);
         }
         for constraint in &element.constraints {

@@ -5,8 +5,8 @@ use super::claims::Answer;
 use super::profile::At;
 use super::rules;
 use super::walk::Walk;
+use crate::definitions::TypeId;
 use crate::definitions::valueset::Membership;
-use crate::definitions::{Strength, TypeId};
 use crate::path::{Element as Item, resource as resource_item};
 use crate::profile::element::{Condition, Element, Openness, Place, Profile, Slice, Step, Test};
 use crate::profile::library::Named;
@@ -270,7 +270,7 @@ impl<'t> Walk<'_, 't> {
             return Answer::No;
         }
         let mut answer = Answer::Yes;
-        for binding in element.bindings.iter().filter(|binding| binding.strength == Strength::Required) {
+        for binding in element.bindings.iter().filter(|binding| binding.is_telling()) {
             match self.membership(at.item, &binding.value_set) {
                 Some(Membership::In) => {}
                 Some(Membership::Unknown) => answer = Answer::Open,
