@@ -64,7 +64,6 @@ fn what_is_recommended_is_asked_for_where_that_is_wanted() {
     let of = |text: &str, wanted: bool| {
         let tree = Tree::parse(Bytes::from(text.to_owned()), &Limits::default()).unwrap();
         let issues = Validator::r4().with_good_practice(wanted).validate(tree.root());
-        assert!(!issues.iter().any(is_error), "{issues:?}");
         let places = issues.into_iter().filter(|it| it.rule == "invariant.dom-6").filter_map(|it| it.expression);
         places.collect::<Vec<_>>()
     };
