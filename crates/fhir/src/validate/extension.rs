@@ -45,11 +45,15 @@ impl<'t> Walk<'_, 't> {
                 self.context(node, &profile, scope);
                 let item = locate(self.definitions, node);
                 self.element(At { item, profile: &profile, scope }, 0);
-                self.parts(node, &profile, 0);
+                self.named_parts(node, &profile, 0);
             }
             _ if releases::is_one(&url) => {
                 let text = "Expected the name of an element of the release that the url names";
                 self.issue(&rules::EXTENSION_ELEMENT, node, text);
+            }
+            Named::Broken(_) | Named::Unknown | Named::Type(_) if is_of_another_release(&url) => {
+                let text = "Not checked: this extension stands for an element of another release of FHIR";
+                self.issue(&rules::EXTENSION_RELEASE, node, text);
             }
             Named::Broken(_) | Named::Unknown | Named::Type(_) if self.passes_for_known(&url) => {}
             Named::Broken(_) | Named::Unknown | Named::Type(_) if modifies => {
@@ -63,7 +67,7 @@ impl<'t> Walk<'_, 't> {
     }
 
     /// The extensions within one that have relative urls are those that its definition names.
-    fn parts(&mut self, node: Node<'t>, profile: &Profile, place: Place) {
+    fn named_parts(&mut self, node: Node<'t>, profile: &Profile, place: Place) {
         let extensions = profile.elements.get(place).and_then(|element| {
             let children = element.children.iter().filter_map(|&child| profile.elements.get(child));
             children.into_iter().find(|child| &*child.name == "extension")
@@ -239,6 +243,17 @@ fn is_sample(holder: Node<'_>) -> bool {
         at = node.parent();
     }
     false
+}
+
+/// Whether a url is that of an extension for an element of another release: `http://hl7.org/fhir/5.0/StructureDefinition/extension-Type.element`.
+fn is_of_another_release(url: &str) -> bool {
+    let Some((release, rest)) = url.strip_prefix("http://hl7.org/fhir/").and_then(|rest| rest.split_once('/')) else {
+        return false;
+    };
+    matches!(release, "1.0" | "3.0" | "4.0" | "4.3" | "5.0" | "6.0")
+        && rest
+            .strip_prefix("StructureDefinition/extension-")
+            .is_some_and(|path| path.starts_with(|c: char| c.is_ascii_uppercase()) && path.contains('.'))
 }
 
 /// `value[x]` is `valueString`.

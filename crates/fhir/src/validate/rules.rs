@@ -37,6 +37,7 @@ rules! {
     SYSTEM = "code.system", Error, CodeInvalid, "The system of a Coding is the absolute URI of a code system (datatypes.html#Coding).";
     CONCEPT_MAP = "definition.concept-map", Error, CodeInvalid, "A ConceptMap maps codes of the code systems and value sets that it names (conceptmap.html).";
     ELEMENT_ID_TWICE = "element.id-twice", Error, Duplicate, "The id of an element is that of no other element of the resource (element.html#id).";
+    EXTENSION_RELEASE = "extension.release-not-checked", Information, NotSupported, "An extension that stands for an element of another release is checked against that (versions.html#extensions).";
     MEASURE_CQL = "measure.cql", Error, Invalid, "The criteria of a Measure in CQL are defined in one of its libraries, as far as these are at hand (measure.html).";
     MEASURE_REPORT = "measure.report", Error, BusinessRule, "The groups, populations, stratifiers and scores of a MeasureReport are those of its Measure (measurereport.html).";
     XHTML_LINK = "narrative.link", Error, Invalid, "A link in a narrative leads to an id that the resource or its Bundle has, or to a URL that can be opened (narrative.html).";

@@ -57,14 +57,14 @@ const CORPORA: [(&str, usize); 14] = [
     ("hl7-examples/r5-5.0.0.tar.gz", 450),
     ("hl7-examples/r5-adverse-event-clinical-research.tar.gz", 75),
     ("hl7-examples/stu3-3.0.1.tar.gz", 316),
-    ("packages/hl7.fhir.us.core-3.1.1.tgz", 200),
-    ("packages/hl7.fhir.us.core-6.1.0.tgz", 400),
-    ("packages/hl7.fhir.us.davinci-pas-2.0.1.tgz", 150),
-    ("packages/hl7.fhir.uv.genomics-reporting-3.0.0.tgz", 300),
-    ("packages/hl7.fhir.uv.ips-1.1.0.tgz", 130),
+    ("packages/hl7.fhir.us.core-3.1.1.tgz", 150),
+    ("packages/hl7.fhir.us.core-6.1.0.tgz", 390),
+    ("packages/hl7.fhir.us.davinci-pas-2.0.1.tgz", 130),
+    ("packages/hl7.fhir.uv.genomics-reporting-3.0.0.tgz", 260),
+    ("packages/hl7.fhir.uv.ips-1.1.0.tgz", 120),
     ("synthea/r4-30-patients.tar.gz", 32),
     ("synthea/stu3-and-dstu2.tar.gz", 40),
-    ("validator/r4-cases.tar.gz", 300),
+    ("validator/r4-cases.tar.gz", 280),
 ];
 
 #[test]
