@@ -228,6 +228,7 @@ impl Maker<'_> {
         }
         let status = json!({
             "resourceType": "Parameters",
+            "id": id,
             "meta": {"profile": [
                 "http://hl7.org/fhir/uv/subscriptions-backport/StructureDefinition/backport-subscription-status-r4"
             ]},

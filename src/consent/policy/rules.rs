@@ -9,7 +9,6 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use sluice_fhir::datetime::Span;
-use smallvec::SmallVec;
 
 use super::{Actor, Base, Coding, Data, Effect, Provision};
 use crate::consent::codes::{CONFIDENTIALITY, Key, RESOURCE_TYPES, Role, confidentiality_level, role};
@@ -87,21 +86,18 @@ pub(in crate::consent) struct Criteria {
 /// A named record: how it is meant and which, each `None` if it can't be read.
 pub(in crate::consent) type Named = (Option<DataMeaning>, Option<Key>);
 
-/// Keys of which there is mostly one: it lies in its rule, where a decision is reading anyway.
-pub(in crate::consent) type Few = SmallVec<[Key; 1]>;
-
 /// Any of these; `unreadable` if one of them can't be read.
 #[derive(Clone, Debug)]
 pub(in crate::consent) struct Alternatives {
-    pub(in crate::consent) keys: Few,
+    pub(in crate::consent) keys: Box<[Key]>,
     pub(in crate::consent) unreadable: bool,
 }
 
 /// Who, by role.
 #[derive(Clone, Debug, Default)]
 pub(in crate::consent) struct Actors {
-    pub(in crate::consent) recipients: Few,
-    pub(in crate::consent) authors: Few,
+    pub(in crate::consent) recipients: Vec<Key>,
+    pub(in crate::consent) authors: Vec<Key>,
     /// (role codes, reference) of roles that say neither.
     pub(in crate::consent) others: Vec<(Vec<Box<str>>, Key)>,
     pub(in crate::consent) unreadable: bool,
@@ -246,7 +242,7 @@ fn any<'c>(codings: impl Iterator<Item = &'c Coding>) -> Alternatives {
 fn sorted(mut keys: Vec<Key>, unreadable: bool) -> Alternatives {
     keys.sort_unstable();
     keys.dedup();
-    Alternatives { keys: Few::from_slice(&keys), unreadable }
+    Alternatives { keys: keys.into(), unreadable }
 }
 
 /// A class of another system than the resource types (a document's media type, a profile) can't be judged here.
@@ -296,7 +292,7 @@ fn apart(own: Option<Actors>, above: Option<&Actors>) -> Option<Actors> {
         (None, above) => return above.cloned(),
         (Some(own), Some(above)) => (own, above),
     };
-    let or = |own: Few, above: &Few| if own.is_empty() { above.clone() } else { own };
+    let or = |own: Vec<Key>, above: &Vec<Key>| if own.is_empty() { above.clone() } else { own };
     Some(Actors {
         recipients: or(own.recipients, &above.recipients),
         authors: or(own.authors, &above.authors),

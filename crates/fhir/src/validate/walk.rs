@@ -1,20 +1,23 @@
 //! The walk over one resource: members against the shape of their type, cardinalities, arrays, choices and the
 //! underscore members of primitives. Depth is bounded; each node is visited once.
 
+mod found;
+
 use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 
+use self::found::Found;
 use super::claims::Profiles;
 use super::invariants::{Asked, Content, Invariants};
 use super::policy::{self, Policy};
 use super::reference::{References, Scope};
-use super::rules::{self, Rule};
+use super::rules;
 use super::undecided::Collected;
 use super::{Report, Resolve, lexical};
 use crate::definitions::primitive::Primitive;
 use crate::definitions::program::{Constraint, Field, Kind, Program, Seen, Shape, Slot};
 use crate::definitions::{Definitions, Role, TypeId};
-use crate::outcome::{Issue, Severity};
+use crate::outcome::Severity;
 use crate::path::{Document, Type, Verdict};
 use crate::profile::Library;
 use crate::tree::{self, Node};
@@ -57,15 +60,6 @@ pub(super) struct Walk<'w, 't> {
     asked: Vec<String>,
 }
 
-/// What was found before something else was asked.
-pub(super) struct Kept<'t> {
-    found: Vec<Found<'t>>,
-    errors: usize,
-    minor: usize,
-    minor_dropped: bool,
-    issues_max: usize,
-}
-
 /// The type whose members are walked.
 #[derive(Clone, Copy)]
 struct Within<'w> {
@@ -74,18 +68,6 @@ struct Within<'w> {
     program: &'w Program,
     shape: &'w Shape,
     role: Role,
-}
-
-/// An issue before its location is written out.
-struct Found<'t> {
-    rule: &'static Rule,
-    /// Severity and id, if the rule leaves them to the definitions, as that of invariants does.
-    invariant: Option<(Severity, String)>,
-    node: Node<'t>,
-    /// The element that the issue is about, where the node is no element or too small a part of it.
-    element: Option<Node<'t>>,
-    text: String,
-    about: Option<String>,
 }
 
 impl<'w, 't> Walk<'w, 't> {
@@ -150,35 +132,12 @@ impl<'w, 't> Walk<'w, 't> {
         self.asked = profiles.to_vec();
         self.resource(resource, None, 0);
         if self.is_spent() {
-            let rule = &rules::BUDGET;
-            self.found.push(Found {
-                rule,
-                invariant: None,
-                node: resource,
-                element: None,
-                text: rule.about.to_owned(),
-                about: None,
-            });
+            self.found.push(Found::of(&rules::BUDGET, resource));
         } else if self.errors >= self.issues_max {
-            self.found.push(Found {
-                rule: &rules::ISSUES,
-                invariant: None,
-                node: resource,
-                element: None,
-                text: rules::ISSUES.about.to_owned(),
-                about: None,
-            });
+            self.found.push(Found::of(&rules::ISSUES, resource));
         }
         if self.minor_dropped {
-            let rule = &rules::ISSUES_MINOR;
-            self.found.push(Found {
-                rule,
-                invariant: None,
-                node: resource,
-                element: None,
-                text: rule.about.to_owned(),
-                about: None,
-            });
+            self.found.push(Found::of(&rules::ISSUES_MINOR, resource));
         }
         let issues = self.found.into_iter().map(Found::into_issue).collect();
         Report { issues, undecided: self.collected.map(|collected| collected.found).unwrap_or_default() }
@@ -210,98 +169,6 @@ impl<'w, 't> Walk<'w, 't> {
     /// Whether the check ends before it has seen everything.
     fn is_spent(&self) -> bool {
         self.over.get() || self.document.steps_left() == 0
-    }
-
-    pub(super) fn issue(&mut self, rule: &'static Rule, node: Node<'t>, text: impl Into<String>) {
-        self.issue_about(rule, node, text, None);
-    }
-
-    pub(super) fn issue_about(
-        &mut self,
-        rule: &'static Rule,
-        node: Node<'t>,
-        text: impl Into<String>,
-        about: Option<String>,
-    ) {
-        self.add(rule.severity, Found { rule, invariant: None, node, element: None, text: text.into(), about });
-    }
-
-    /// An issue of an element that is seen at a node within it.
-    pub(super) fn issue_of(&mut self, rule: &'static Rule, element: Node<'t>, node: Node<'t>, text: impl Into<String>) {
-        let text = text.into();
-        self.add(rule.severity, Found { rule, invariant: None, node, element: Some(element), text, about: None });
-    }
-
-    /// An issue with the severity that a definition says.
-    pub(super) fn issue_as(
-        &mut self,
-        severity: Severity,
-        rule: &'static Rule,
-        node: Node<'t>,
-        text: String,
-        about: Option<String>,
-    ) {
-        let said = Some((severity, rule.id.to_owned()));
-        self.add(severity, Found { rule, invariant: said, node, element: None, text, about });
-    }
-
-    /// Puts aside what was found, and looks for one error only.
-    pub(super) fn set_aside(&mut self) -> Kept<'t> {
-        let kept = Kept {
-            found: std::mem::take(&mut self.found),
-            errors: self.errors,
-            minor: self.minor,
-            minor_dropped: self.minor_dropped,
-            issues_max: self.issues_max,
-        };
-        (self.errors, self.minor, self.issues_max) = (0, 0, 1);
-        kept
-    }
-
-    /// Takes back what was put aside; whether an error was found meanwhile.
-    pub(super) fn take_back(&mut self, kept: Kept<'t>) -> bool {
-        let found_error = self.errors > 0;
-        self.found = kept.found;
-        (self.errors, self.minor) = (kept.errors, kept.minor);
-        (self.minor_dropped, self.issues_max) = (kept.minor_dropped, kept.issues_max);
-        found_error
-    }
-
-    /// Whether an issue was found already.
-    pub(super) fn has(&self, rule: &'static Rule, node: Node<'t>, text: &str) -> bool {
-        let same =
-            |found: &Found<'t>| std::ptr::eq(found.rule, rule) && found.node.id() == node.id() && found.text == text;
-        self.found.iter().any(same)
-    }
-
-    /// An invariant of a profile that is broken.
-    pub(super) fn invariant_broken(
-        &mut self,
-        severity: Severity,
-        id: String,
-        node: Node<'t>,
-        text: String,
-        about: Option<String>,
-    ) {
-        if !self.has(&rules::INVARIANT, node, &text) {
-            self.add(
-                severity,
-                Found { rule: &rules::INVARIANT, invariant: Some((severity, id)), node, element: None, text, about },
-            );
-        }
-    }
-
-    fn add(&mut self, severity: Severity, found: Found<'t>) {
-        let count = match severity {
-            Severity::Fatal | Severity::Error => &mut self.errors,
-            Severity::Warning | Severity::Information => &mut self.minor,
-        };
-        if *count < self.issues_max {
-            *count += 1;
-            self.found.push(found);
-        } else if matches!(severity, Severity::Warning | Severity::Information) {
-            self.minor_dropped = true;
-        }
     }
 
     /// The invariants of an element, defined in the type `of`.
@@ -832,21 +699,6 @@ impl<'w, 't> Walk<'w, 't> {
         let Some(url) = node.member("url") else { return };
         if url.as_str().is_some_and(|text| !text.is_empty() && !text.contains(':')) {
             self.issue_of(&rules::EXTENSION_URL, node, url, "Expected an absolute URL");
-        }
-    }
-}
-
-impl Found<'_> {
-    fn into_issue(self) -> Issue {
-        Issue {
-            severity: self.invariant.as_ref().map_or(self.rule.severity, |(severity, _)| *severity),
-            code: self.rule.code,
-            rule: self.invariant.map_or(self.rule.id.into(), |(_, id)| id.into()),
-            // In FHIRPath the extensions of a primitive are below the element itself: `birthDate.extension`.
-            expression: Some(self.element.unwrap_or(self.node).path().replace("._", ".")),
-            position: Some(self.node.position()),
-            text: self.text,
-            about: self.about,
         }
     }
 }
