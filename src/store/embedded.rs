@@ -1,7 +1,7 @@
 //! The embedded store: one directory, one process, the fjall engine.
 //!
 //! Takes a directory of its own; gives a [`Store`]. All tables share one ordered keyspace, told apart by the table's
-//! tag, so one memtable bounds the memory. Reads go to a snapshot of the engine; writes to one writer thread
+//! tag, so one memtable bounds the memory. Reads go to a snapshot of the engine; writes to one writer
 //! (`writer`). Never shares its directory: the engine's lock file holds a lock for as long as the store is open.
 
 use std::ops::Bound;
