@@ -189,7 +189,7 @@ mod tests {
             ("{}", r#"{"patternProperties":{"(a)\\1":{}}}"#, "(a)", 4),
             ("\"schema\":{}", "\"schema\":{},\"expression\":\"true\"", "either `schema` or `expression`", 1),
             ("\"schema\":{}", "\"expression\":\"name.where(\"", "`expression` that is FHIRPath; at its line 1", 4),
-            ("\"schema\":{}", "\"expression\":\"nams.exists()\"", "`expression` that is FHIRPath; at its line 1", 4),
+            ("\"schema\":{}", "\"expression\":\"nme.exists()\"", "`expression` that is FHIRPath; at its line 1", 4),
             ("\"resourceType\":\"Patient\",", "", "`resourceType` or `profile`", 1),
             ("\"schema\":{}", "\"schema\":{},", "", 4),
             ("\"schema\":{}", "\"schema\":{},\"senders\":[]", "[]", 4),

@@ -1,4 +1,4 @@
-//! StructureDefinitions: what they define goes with what they derive from, their elements are of their type, and their slicings can be told
+//! StructureDefinitions: what they define goes with what they derive from, their elements are of their type, and their slices can be told
 //! (FHIR R4 structuredefinition.html, profiling.html).
 
 use super::rules;
