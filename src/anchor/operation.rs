@@ -33,7 +33,7 @@ pub struct OperationReceipt {
     /// The log's verifier key, as C2SP signed-note writes it. Convenient, and not what makes it trusted.
     pub key: String,
     /// The set of rules that it was held against: the same for the same rules, packages, settings and version of the software.
-    /// Null if it was checked before a restart.
+    /// Null if it was taken up again after its first attempt.
     pub rules: Option<String>,
     /// One for each resource, in the order sent.
     pub resources: Vec<ResourceReceipt>,

@@ -51,7 +51,7 @@ pub async fn unit(normalized: Normalized, rulebook: &Rulebook) -> Result<Checked
     let report = found(&normalized, &rules, rulebook.terminology().is_some());
     let sender = Arc::clone(&normalized.context().caller.institution);
     let mut issues = normalized.issues().to_vec();
-    // What is wrong whatever a code means is final, and is told without waiting for who can't tell.
+    // What is wrong whatever a code means is final, and is told even if nobody can tell the rest.
     let is_final = |issue: &Issue| is_error(issue) && !OPEN.iter().any(|(rule, _)| issue.rule == *rule);
     let known = report.issues.iter().any(is_final).then(|| report.issues.clone());
     match (decided(report, &rules, rulebook.terminology(), Some(&sender)).await, known) {
@@ -152,7 +152,7 @@ impl Checked {
         &self.issues
     }
 
-    /// The set of rules that it was held against; none if that was before a restart.
+    /// The set of rules that it was held against; none if it was taken up again after its first attempt.
     pub fn rules(&self) -> Option<&Arc<str>> {
         self.rules.as_ref()
     }

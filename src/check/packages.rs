@@ -22,7 +22,10 @@ pub(super) fn in_folder(folder: &Path) -> Result<Vec<PathBuf>, RulesError> {
         let entry = entry.map_err(|error| at(folder, error))?;
         let path = entry.path();
         let is_hidden = entry.file_name().to_string_lossy().starts_with('.');
-        if !is_hidden && (path.is_dir() || is_archive(&path) || has_extension(&path, "json")) {
+        // What can't be looked at is not passed over: it may be what holds the rules.
+        if !is_hidden
+            && (is_archive(&path) || has_extension(&path, "json") || about(&path)?.is_some_and(|it| it.is_dir()))
+        {
             found.push(path);
         }
     }
@@ -59,10 +62,11 @@ pub(super) fn library(paths: &[PathBuf], digester: &mut Digester) -> Result<Libr
 
 fn read(path: &Path, digester: &mut Digester) -> Result<Package, RulesError> {
     let not_a_package = |error: &dyn std::fmt::Display| RulesError::Package(format!("{}: {error}", path.display()));
-    if path.is_dir() {
+    if about(path)?.is_some_and(|it| it.is_dir()) {
         // As it is unpacked, with `package/` or without.
         let inner = path.join("package");
-        let folder = if inner.is_dir() { &*inner } else { path };
+        let folder = if about(&inner)?.is_some_and(|it| it.is_dir()) { &*inner } else { path };
+        digester.add(path, b"");
         let mut files = files_of(folder)?;
         files.sort();
         for (name, content) in &files {
@@ -88,12 +92,21 @@ fn files_of(folder: &Path) -> Result<Vec<(String, Bytes)>, RulesError> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(|error| at(folder, error))? {
         let path = entry.map_err(|error| at(folder, error))?.path();
-        if has_extension(&path, "json") && path.is_file() {
+        if has_extension(&path, "json") && about(&path)?.is_none_or(|it| it.is_file()) {
             let content = std::fs::read(&path).map_err(|error| at(&path, error))?;
             files.push((name_of(&path), content.into()));
         }
     }
     Ok(files)
+}
+
+/// What the system says of a path, links followed; none if there is nothing.
+fn about(path: &Path) -> Result<Option<std::fs::Metadata>, RulesError> {
+    match std::fs::metadata(path) {
+        Ok(about) => Ok(Some(about)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(at(path, error)),
+    }
 }
 
 fn name_of(path: &Path) -> String {

@@ -74,7 +74,11 @@ impl Rulebook {
     pub fn reload(&self) -> Result<bool, RulesError> {
         let before = self.current();
         let sources = Sources { tenant: &self.tenant, before: Some(&before), ..Sources::default() };
+        let look = self.look();
         let rules = Rules::read(&self.settings, &sources)?;
+        if self.look() != look {
+            return Err(RulesError::Package("the folders changed while they were read".to_owned()));
+        }
         let is_other = rules.id() != before.id();
         if is_other {
             self.current.store(Arc::new(rules));
@@ -124,6 +128,19 @@ mod tests {
 
     fn rule(id: &str) -> String {
         format!(r#"{{"id":"{id}","description":"d","resourceType":"Patient","severity":"error","schema":true}}"#)
+    }
+
+    #[test]
+    fn a_folder_that_holds_nothing_any_more_is_no_set() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a.json");
+        std::fs::write(&file, rule("a")).unwrap();
+        let settings = config::Check { rules_dir: Some(folder.path().to_owned()), ..config::Check::default() };
+        let book = Rulebook::open(&settings, "hospital-a", None).unwrap();
+        let first = book.current();
+        std::fs::remove_file(&file).unwrap();
+        assert!(book.reload().is_err() && Arc::ptr_eq(&first, &book.current()));
+        assert!(Rulebook::open(&settings, "hospital-a", None).is_ok(), "who starts anew means it");
     }
 
     #[test]

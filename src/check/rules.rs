@@ -106,7 +106,8 @@ impl Rules {
         let mut digester = Digester::default();
         let config::Check { severity, unknown_terminology, budget, .. } = settings;
         let version = env!("CARGO_PKG_VERSION");
-        let own = format!("{version} {severity:?} {unknown_terminology:?} {budget:?} {:?}", sources.profiles);
+        let (tenant, profiles) = (sources.tenant, sources.profiles);
+        let own = format!("{version} {tenant:?} {severity:?} {unknown_terminology:?} {budget:?} {profiles:?}");
         digester.add(Path::new("settings"), own.as_bytes());
         let mut paths = settings.packages_dir.as_deref().map(packages::in_folder).transpose()?.unwrap_or_default();
         paths.extend_from_slice(sources.packages);
@@ -124,11 +125,21 @@ impl Rules {
             let read = Arc::new(read);
             validator = validator.with_library(Arc::clone(&read)).with_profiles(sources.profiles.iter().cloned());
             library = Some(read);
+        } else if let Some(folder) = &settings.packages_dir
+            && sources.before.is_some_and(|before| before.library.is_some())
+        {
+            return Err(emptied(folder));
         }
         let site = match &settings.rules_dir {
             None => Site::default(),
             Some(folder) => Site::read(folder, sources.tenant, &Definitions::r4(), &mut digester)?,
         };
+        if let (Some(folder), Some(before)) = (&settings.rules_dir, sources.before)
+            && site.is_empty()
+            && !before.site.is_empty()
+        {
+            return Err(emptied(folder));
+        }
         let (unknown, budget) = (settings.unknown_terminology, settings.budget);
         let id = digester.id();
         let mut rules = Self { id, validator, library, site, unknown, budget, ..Self::default() };
@@ -223,13 +234,22 @@ impl Rules {
         };
         self.site.check(resource, &around, &mut report.issues);
         report.issues.extend(unknown);
+        let left_out = report.issues.iter().find(|issue| issue.rule == "limit.minor-issues").cloned();
         self.set(&mut report.issues, asking.sender);
+        // Among the warnings that were left out may be one that is an error here.
+        if let Some(left_out) = left_out
+            && self.severities_for(asking.sender).values().any(|set| *set == Some(Severity::Error))
+        {
+            let text =
+                "More warnings and notes than are listed, of which some may be errors by the settings here".to_owned();
+            report.issues.push(Issue { severity: Severity::Error, text, ..left_out });
+        }
         report
     }
 
     /// Gives issues the severities that they have here, for resources of this sender.
     pub(super) fn set(&self, issues: &mut Vec<Issue>, sender: Option<&str>) {
-        let severities = sender.and_then(|sender| self.by_sender.get(sender)).unwrap_or(&self.severities);
+        let severities = self.severities_for(sender);
         if severities.is_empty() {
             return;
         }
@@ -243,6 +263,10 @@ impl Rules {
         });
     }
 
+    fn severities_for(&self, sender: Option<&str>) -> &Severities {
+        sender.and_then(|sender| self.by_sender.get(sender)).unwrap_or(&self.severities)
+    }
+
     /// The definitions that have a profile; none if no package has it, nor the core.
     fn library_with(&self, profile: &str) -> Option<Arc<Library>> {
         let core = || {
@@ -251,6 +275,11 @@ impl Rules {
         };
         self.library.clone().or_else(core).filter(|library| library.has(profile))
     }
+}
+
+/// A folder that is not mounted looks like one that was emptied: who means it starts the gateway anew.
+fn emptied(folder: &Path) -> RulesError {
+    RulesError::Package(format!("{}: what was in force is gone, and nothing has taken its place", folder.display()))
 }
 
 fn severity(set: config::Severity) -> Option<Severity> {
@@ -316,6 +345,20 @@ mod tests {
         );
         let set = [("structure.unknown-member", config::Severity::Off), ("value.date", config::Severity::Warning)];
         assert_eq!(found(&settings(&set), text), [rule("value.date", Severity::Warning)]);
+    }
+
+    #[test]
+    fn warnings_beyond_the_bound_hide_no_error_of_the_site() {
+        let given = vec![r#""a\u0001""#; 1_500].join(",");
+        let text = format!(
+            r#"{{"resourceType":"Patient","name":[{{"given":[{given}]}}],"photo":[{{"contentType":"image/png"}}]}}"#
+        );
+        let errors =
+            |settings: &config::Check| found(settings, &text).iter().filter(|it| it.1 == Severity::Error).count();
+        let mut settings = settings(&[]);
+        assert_eq!(errors(&settings), 0);
+        settings.unknown_terminology.required = config::Unknown::Refuse;
+        assert!(errors(&settings) > 0);
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::store::vault::place;
 pub struct Operation {
     /// The institution that sent it.
     pub sender: String,
-    /// The set of rules that it was held against; none if it was checked before a restart.
+    /// The set of rules that it was held against; none if it was taken up again after its first attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rules: Option<String>,
     /// One for each resource, in the order sent; behind them what Sluice has added.

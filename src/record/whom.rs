@@ -59,11 +59,11 @@ impl Recorder {
         // the upstream has it. They are asked before anybody hears of it; where not all of them are known, nobody does.
         let widened = permitted.subjects().iter().map(|subjects| {
             let mut all = subjects.pseudonyms().to_vec();
-            for (with, more) in &joined {
-                if with.pseudonyms().iter().any(|it| all.contains(it)) {
-                    let Some(more) = more else { return Subjects::Unattributed };
-                    all.extend_from_slice(more);
-                }
+            let mut left: Vec<_> = joined.iter().collect();
+            // Whoever joins may bring others along, in whatever order they come.
+            while let Some(at) = left.iter().position(|(with, _)| with.pseudonyms().iter().any(|it| all.contains(it))) {
+                let (_, Some(more)) = left.swap_remove(at) else { return Subjects::Unattributed };
+                all.extend_from_slice(more);
             }
             if all.is_empty() { subjects.clone() } else { Subjects::Of(each_once(all)) }
         });
@@ -72,18 +72,24 @@ impl Recorder {
 
     /// The rows of the names by which Patients are known from now on.
     pub(super) async fn bearers(&self, drafts: &[Draft<'_>], caller: &str) -> Result<Batch> {
-        let mut bearers: BTreeMap<Bytes, Vec<Pseudonym>> = BTreeMap::new();
+        let mut bearers: BTreeMap<Bytes, Bearers> = BTreeMap::new();
         for draft in drafts.iter().filter(|draft| &**draft.resource.resource_type() == "Patient") {
             let patient = draft.resource.tree().root();
             let full_url = draft.resource.full_url().map(|url| &**url);
+            // Of whom nobody can say who it is, no name means anybody any more.
+            let borne = match draft.subjects {
+                Subjects::Of(pseudonyms) => Bearers::These(pseudonyms.clone()),
+                Subjects::Nobody | Subjects::Unattributed => Bearers::TooMany,
+            };
             for key in names::all(&self.keys, caller, &draft.plan.id, patient, full_url) {
-                bearers.entry(key).or_default().extend(draft.subjects.pseudonyms());
+                let known = bearers.remove(&key).unwrap_or(Bearers::Nobody);
+                bearers.insert(key, known.and(borne.clone()));
             }
         }
         let rows = self.store.read_many(bearers.keys().map(|key| (Table::LocalId, key.clone())).collect()).await?;
         let mut batch = Batch::new();
         for ((key, bearers), row) in bearers.into_iter().zip(rows) {
-            let value = Bearers::of(row.as_deref()).row_with(&bearers);
+            let value = Bearers::of(row.as_deref()).and(bearers).row_with(&[]);
             if row.as_deref() != Some(&value[..]) {
                 batch.add_put(Table::LocalId, key.clone(), value);
             }

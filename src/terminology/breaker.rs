@@ -17,9 +17,11 @@ struct State {
     until: Option<Instant>,
 }
 
-/// How a question that was let through ended. Who drops it without a word has failed.
+/// How a question that was let through ended. Whoever drops it without a word went away, and says nothing of the server.
 pub(super) struct Passage<'b> {
     breaker: &'b Breaker,
+    /// It is the one that goes to see.
+    is_probe: bool,
     ended: bool,
 }
 
@@ -31,6 +33,7 @@ impl Breaker {
     /// Lets a question through, or says for how long none is.
     pub(super) fn pass(&self, now: Instant) -> Result<Passage<'_>, Duration> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_probe = state.until.is_some();
         if let Some(until) = state.until {
             if now < until {
                 return Err(until - now);
@@ -38,7 +41,7 @@ impl Breaker {
             // One goes to see; the others wait for what it finds.
             state.until = Some(now + self.pause);
         }
-        Ok(Passage { breaker: self, ended: false })
+        Ok(Passage { breaker: self, is_probe, ended: false })
     }
 }
 
@@ -48,17 +51,23 @@ impl Passage<'_> {
         self.ended = true;
         *self.breaker.state.lock().unwrap_or_else(PoisonError::into_inner) = State::default();
     }
-}
 
-impl Drop for Passage<'_> {
-    fn drop(&mut self) {
-        if self.ended {
-            return;
-        }
+    /// It was not, or by something that is no answer.
+    pub(super) fn failed(mut self) {
+        self.ended = true;
         let mut state = self.breaker.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.failures = state.failures.saturating_add(1);
         if state.failures >= self.breaker.failures_max {
             state.until = Some(Instant::now() + self.breaker.pause);
+        }
+    }
+}
+
+impl Drop for Passage<'_> {
+    fn drop(&mut self) {
+        if self.is_probe && !self.ended {
+            // The next one goes to see.
+            self.breaker.state.lock().unwrap_or_else(PoisonError::into_inner).until = Some(Instant::now());
         }
     }
 }
@@ -71,14 +80,20 @@ mod tests {
     fn it_opens_after_failures_and_lets_one_through_after_the_pause() {
         let breaker = Breaker::new(2, Duration::from_mins(1));
         let now = Instant::now();
-        drop(breaker.pass(now));
+        let fails = |now| breaker.pass(now).map(Passage::failed).is_ok();
+        assert!(fails(now));
         assert!(breaker.pass(now).map(Passage::answered).is_ok(), "an answer between two failures starts anew");
-        drop(breaker.pass(now));
-        drop(breaker.pass(now));
+        for _ in 0..9 {
+            drop(breaker.pass(now));
+        }
+        assert!(fails(now) && fails(now), "those who went away have not failed");
         assert!(breaker.pass(now).is_err_and(|wait| wait > Duration::from_secs(50)));
         let later = now + Duration::from_secs(70);
         let passage = breaker.pass(later).unwrap_or_else(|_| panic!("one goes to see"));
         assert!(breaker.pass(later).is_err(), "and only one");
+        drop(passage);
+        let later = later.max(Instant::now()) + Duration::from_secs(1);
+        let passage = breaker.pass(later).unwrap_or_else(|_| panic!("it went away: another goes"));
         passage.answered();
         assert!(breaker.pass(later).is_ok() && breaker.pass(later).is_ok());
     }

@@ -84,6 +84,7 @@ impl Remote {
                 Ok(answer)
             }
             Err(why) => {
+                passage.failed();
                 // As often as the breaker lets questions through.
                 tracing::warn!(why, "a question to the terminology server has no answer");
                 self.observer.metrics().asked(Asked::Failed);

@@ -365,6 +365,7 @@ async fn an_old_state_of_the_ledger_shows_nothing() {
         let served = house.serve();
         let (hospital, insurer) = (house.client(Some("tls/hospital")), house.client(Some("tls/insurer")));
         put(&hospital, &served, &patient("p"), &[]).await;
+        put(&hospital, &served, &observation("o", &["p"]), &[]).await;
         entries(&insurer, &served, 0, 1).await;
         assert_eq!(served.stop(), Some(0));
     }

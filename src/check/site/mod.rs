@@ -34,6 +34,13 @@ pub(super) struct Site {
     severities: Vec<Placed>,
 }
 
+impl Site {
+    /// Whether it says nothing at all.
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_type.is_empty() && self.of_any.is_empty() && self.severities.is_empty()
+    }
+}
+
 /// A severity that a pack gives, with its place in its file.
 #[derive(Debug)]
 pub(super) struct Placed {

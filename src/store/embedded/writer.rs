@@ -201,8 +201,22 @@ struct Check {
     sender: SyncSender<Group>,
 }
 
+/// Held by each thread: one that panics leaves nobody waiting for it.
+struct Watch(Arc<Shared>);
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.poison();
+            let waiting = std::mem::take(&mut self.0.lock().waiting);
+            answer_all(waiting.into_iter().map(|pending| pending.answer), Err(CommitError::Poisoned));
+        }
+    }
+}
+
 impl Check {
     fn run(&mut self) {
+        let _watch = Watch(Arc::clone(&self.shared));
         while let Some(group) = self.next_group() {
             self.shared.checking.0.store(self.shared.now_ms() + 1, Ordering::Release);
             if let Some(group) = self.check_all(group)
@@ -335,6 +349,7 @@ struct Write {
 
 impl Write {
     fn run(mut self, groups: &Receiver<Group>) {
+        let _watch = Watch(Arc::clone(&self.shared));
         for group in groups {
             self.shared.writing.0.store(self.shared.now_ms() + 1, Ordering::Release);
             self.write(group);

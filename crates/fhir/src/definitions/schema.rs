@@ -70,7 +70,7 @@ pub(crate) struct Binding {
 }
 
 /// BindingStrength (FHIR R4 terminologies, 4.1.5).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Strength {
     /// For illustration only.
     Example = 0,

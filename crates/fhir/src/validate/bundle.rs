@@ -34,7 +34,8 @@ impl<'t> Walk<'_, 't> {
     /// What looks like the URL of a resource on a server ends with the type and the id of its resource.
     fn full_url(&mut self, entry: Node<'t>, is_exchange: bool) {
         let Some(url) = entry.member("fullUrl").and_then(Node::as_str) else {
-            if !is_exchange && entry.member("_fullUrl").is_none() {
+            let is_outcome = entry.find(&["search", "mode"]).any(|mode| mode.is_str("outcome"));
+            if !is_exchange && !is_outcome && entry.member("_fullUrl").is_none() {
                 self.issue(&rules::FULL_URL, entry, "Expected a fullUrl; only a transaction or batch may go without");
             }
             return;
@@ -44,10 +45,12 @@ impl<'t> Walk<'_, 't> {
             Reference::Absolute { resource_type, id, .. } => {
                 let Some(resource) = resource else { return };
                 let own = resource.member("id").and_then(Node::as_str);
-                if own.is_none() {
+                // The server gives the id of what it is to create.
+                let is_new = is_exchange && entry.find(&["request", "method"]).any(|method| method.is_str("POST"));
+                if own.is_none() && !is_new {
                     let text = "Expected a resource with an id, since the fullUrl is that of a resource on a server";
                     self.issue(&rules::FULL_URL, entry, text);
-                } else if own.as_deref() != Some(id) || resource.resource_type() != Some(resource_type) {
+                } else if own.is_some_and(|own| own != id) || resource.resource_type() != Some(resource_type) {
                     let text = "Expected a fullUrl that ends with the type and the id of the resource";
                     self.issue(&rules::FULL_URL, entry, text);
                 }
@@ -87,8 +90,12 @@ impl<'t> Walk<'_, 't> {
             } else if seen.contains(&known) {
                 let text = "Expected each relation once";
                 self.issue(&rules::BUNDLE_LINK, if is_paged { link } else { at }, text);
+            } else {
+                seen.push(known);
             }
-            seen.push(known);
+            if self.is_full() {
+                return;
+            }
         }
     }
 
@@ -98,6 +105,9 @@ impl<'t> Walk<'_, 't> {
         let url = own.and_then(|link| link.member("url")).and_then(Node::as_str).unwrap_or_default();
         let asked = asked_types(&url);
         for entry in items(bundle, "entry") {
+            if self.is_full() {
+                return;
+            }
             let Some(resource) = entry.member("resource") else {
                 self.issue(&rules::SEARCH_ENTRY, entry, "Expected a resource in each entry of a search");
                 continue;
@@ -109,7 +119,7 @@ impl<'t> Walk<'_, 't> {
                     if resource.member("id").is_none() {
                         self.issue(&rules::SEARCH_ENTRY, resource, "Expected resources with ids: they are on a server");
                     }
-                    if mode == "match" && !asked.is_empty() && !asked.contains(&name) {
+                    if mode == "match" && !asked.is_empty() && !asked.contains(name) {
                         let text = "Expected a resource of a type that was searched for";
                         self.issue(&rules::SEARCH_ENTRY, resource, text);
                     }
@@ -169,15 +179,18 @@ impl<'t> Walk<'_, 't> {
             reached[at] = true;
             open.extend(targets[at].iter().chain(&back[at]));
         }
-        let sheets: Vec<_> = items(bundle, "link")
+        let sheets: HashSet<_> = items(bundle, "link")
             .filter(|link| link.member("relation").is_some_and(|at| at.is_str("stylesheet")))
             .filter_map(|link| link.member("url")?.as_str())
             .collect();
         for (entry, _) in entries.iter().zip(reached).filter(|(_, reached)| !reached) {
             let Some(resource) = entry.member("resource") else { continue };
             let own = own_name(resource).unwrap_or_default();
-            if sheets.iter().any(|sheet| *sheet == own) {
+            if sheets.contains(&*own) {
                 continue;
+            }
+            if self.is_full() {
+                return;
             }
             if is_document {
                 let text = "Expected an entry that is reached by references from the Composition, or refers to such";
@@ -241,15 +254,21 @@ fn is_old(canonical: &str) -> bool {
     canonical.starts_with("http://hl7.org/fhir/v3/") || canonical.starts_with("http://hl7.org/fhir/v2/")
 }
 
-/// The resource types that a search asks for.
-fn asked_types(url: &str) -> Vec<&str> {
+/// The resource types that a search asks for; none if that can't be told.
+fn asked_types(url: &str) -> HashSet<&str> {
     let (path, query) = url.split_once('?').unwrap_or((url, ""));
     let last = path.rsplit('/').next().unwrap_or_default();
     if is_type(last) {
-        return vec![last];
+        return HashSet::from([last]);
     }
     let types = query.split('&').filter_map(|parameter| parameter.strip_prefix("_type="));
-    types.flat_map(|types| types.split(',')).collect()
+    // A comma may be written as %2C.
+    let types: HashSet<&str> = types
+        .flat_map(|types| types.split(','))
+        .flat_map(|types| types.split("%2C"))
+        .flat_map(|types| types.split("%2c"))
+        .collect();
+    if types.iter().all(|name| is_type(name)) { types } else { HashSet::new() }
 }
 
 /// The type and id of a resource, as a relative reference has them.

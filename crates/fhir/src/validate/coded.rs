@@ -139,8 +139,9 @@ impl<'t> Walk<'_, 't> {
                 {
                     return;
                 }
-                if !self.unchecked.contains(&binding.canonical) {
-                    self.unchecked.push(binding.canonical);
+                // Of each strength, since a site may have them mean different things.
+                if !self.unchecked.contains(&(binding.canonical, binding.strength)) {
+                    self.unchecked.push((binding.canonical, binding.strength));
                     let set = canonical();
                     let text = format!("Not checked, here and further on: the value set {set} cannot be expanded");
                     self.issue_about(not_checked, node, text, Some(set));

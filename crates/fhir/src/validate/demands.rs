@@ -67,7 +67,9 @@ impl<'t> Walk<'_, 't> {
     pub(super) fn aggregation(&mut self, at: At<'_, 't>, matching: &[&TypeRule], node: Node<'t>) {
         let Some(text) = node.member("reference").and_then(Node::as_str) else { return };
         let is_contained = text.starts_with('#');
-        let is_bundled = !is_contained && self.document.resource_at(&text, node).is_some();
+        // Of a part of something larger the rest may have it.
+        let is_bundled =
+            !is_contained && (self.references.is_part() || self.document.resource_at(&text, node).is_some());
         let allowed = matching.iter().filter_map(|rule| rule.aggregation).any(|mode| {
             mode.contained && is_contained || mode.bundled && is_bundled || mode.referenced && !is_contained
         });

@@ -55,7 +55,7 @@ impl<'t> Walk<'_, 't> {
                 let text = "Not checked: this extension stands for an element of another release of FHIR";
                 self.issue(&rules::EXTENSION_RELEASE, node, text);
             }
-            Named::Broken(_) | Named::Unknown | Named::Type(_) if self.passes_for_known(&url) => {}
+            Named::Broken(_) | Named::Unknown | Named::Type(_) if !modifies && self.passes_for_known(&url) => {}
             Named::Broken(_) | Named::Unknown | Named::Type(_) if modifies => {
                 let text = "Expected a modifier extension whose definition is known";
                 self.issue(&rules::EXTENSION_MODIFIER, node, text);

@@ -11,7 +11,12 @@ impl<'t> Walk<'_, 't> {
     /// The `div` of a narrative.
     pub(super) fn xhtml(&mut self, node: Node<'t>, text: &str) {
         let Some(found) = xhtml::read(text) else { return self.issue(&rules::XHTML, node, rules::XHTML.about) };
-        if found.links.iter().all(|link| found.ids.contains(link)) {
+        // Of a part of something larger the rest may have what it links to.
+        if found.links.is_empty() || self.references.is_part() {
+            return;
+        }
+        let ids: HashSet<&str> = found.ids.iter().copied().collect();
+        if found.links.iter().all(|link| ids.contains(link)) {
             return;
         }
         let anchors = self.anchors.take().unwrap_or_else(|| anchors(node.tree().root()));

@@ -1,6 +1,8 @@
 //! A resource against a profile: the second walk, which goes by the elements that the profile speaks of. The first has
 //! held everything against the base types; this one adds what the profile demands beyond.
 
+use std::collections::HashSet;
+
 use super::claims::Answer;
 use super::invariants::Invariants;
 use super::reference::Scope;
@@ -40,10 +42,13 @@ impl<'t> Walk<'_, 't> {
         asked.extend(library.globals(name).map(str::to_owned));
         let claims = node.member("meta").and_then(|meta| meta.member("profile")).into_iter().flat_map(Node::items);
         let claims = claims.filter_map(|claim| Some((claim, claim.as_str()?.into_owned())));
-        let mut done: Vec<String> = Vec::new();
+        let mut done: HashSet<String> = HashSet::new();
         for (at, canonical) in asked.into_iter().map(|asked| (node, asked)).chain(claims) {
             if done.contains(&canonical) {
                 continue;
+            }
+            if self.is_full() {
+                return;
             }
             let item = resource_item(self.definitions, node);
             match library.named(&canonical) {
@@ -62,7 +67,7 @@ impl<'t> Walk<'_, 't> {
                     self.issue_about(&rules::PROFILE_UNKNOWN, at, text, Some(canonical.clone()));
                 }
             }
-            done.push(canonical);
+            done.insert(canonical);
         }
     }
 
@@ -276,7 +281,8 @@ impl<'t> Walk<'_, 't> {
                 {
                     return;
                 }
-                if self.first_of(&set) {
+                // Of each strength, since a site may have them mean different things.
+                if self.first_of(&format!("{} {set}", not_checked.id)) {
                     let text = format!("Not checked, here and further on: the value set {set} cannot be expanded");
                     self.issue_about(not_checked, node, text, Some(set));
                 }

@@ -12,6 +12,7 @@ use crate::definitions::valueset::Membership;
 use crate::package::{extension, items, text};
 use crate::profile::value::decimal;
 use crate::reference;
+use crate::resource_type::is_type;
 use crate::tree::{Node, Tree};
 
 const EXTENSION: &str = "http://hl7.org/fhir/StructureDefinition/";
@@ -345,6 +346,7 @@ impl<'t> Walk<'_, 't> {
         let allowed: Vec<String> = items(item, "extension")
             .filter(|extension| extension.member("url").is_some_and(|at| at.is_str(&url)))
             .filter_map(|extension| text(extension, "valueCode"))
+            .filter(|name| is_type(name))
             .collect();
         let reference = text(value, "reference").unwrap_or_default();
         let named = reference::parse(&reference).resource_type();

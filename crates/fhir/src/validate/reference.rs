@@ -50,6 +50,11 @@ enum Pointed {
 }
 
 impl<'w> References<'w> {
+    /// Whether the resource is part of something larger that is not at hand.
+    pub(super) fn is_part(&self) -> bool {
+        self.resolve.is_some()
+    }
+
     pub(super) fn new(definitions: &'w Definitions, resolve: Option<&'w Resolve<'w>>) -> Self {
         Self { definitions, resolve, entries: HashMap::new(), is_parameters: false, contained: None }
     }

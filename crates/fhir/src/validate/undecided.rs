@@ -41,7 +41,7 @@ pub struct Coding {
 #[derive(Default)]
 pub(super) struct Collected {
     pub(super) found: Vec<Undecided>,
-    known: HashSet<(NodeId, String)>,
+    known: HashSet<(NodeId, String, Strength)>,
 }
 
 impl Collected {
@@ -53,7 +53,7 @@ impl Collected {
         strength: Strength,
         (broken, not_checked): (&'static Rule, &'static Rule),
     ) -> bool {
-        let key = (node.id(), value_set.to_owned());
+        let key = (node.id(), value_set.to_owned(), strength);
         // Profiles of the core and of packages often bind an element to the same set.
         if self.known.contains(&key) {
             return true;

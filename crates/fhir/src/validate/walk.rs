@@ -16,7 +16,7 @@ use super::undecided::Collected;
 use super::{Report, Resolve, lexical};
 use crate::definitions::primitive::Primitive;
 use crate::definitions::program::{Constraint, Field, Kind, Program, Seen, Shape, Slot};
-use crate::definitions::{Definitions, Role, TypeId};
+use crate::definitions::{Definitions, Role, Strength, TypeId};
 use crate::outcome::Severity;
 use crate::path::{Document, Type, Verdict};
 use crate::profile::Library;
@@ -37,7 +37,7 @@ pub(super) struct Walk<'w, 't> {
     pub(super) profiles: Option<Profiles<'w>>,
     pub(super) policy: Policy,
     /// Value sets that were reported as not checked.
-    pub(super) unchecked: Vec<u32>,
+    pub(super) unchecked: Vec<(u32, Strength)>,
     /// What links of narratives may point to, in the whole document; collected for the first link.
     pub(super) anchors: Option<HashSet<String>>,
     /// Ids of elements in the resource that is walked.

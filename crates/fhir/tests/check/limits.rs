@@ -60,6 +60,17 @@ fn warnings_end_at_a_number_and_errors_are_told_beside_them() {
 }
 
 #[test]
+fn a_link_may_lead_out_of_a_part() {
+    let text = r##"{"resourceType":"Patient","text":{"status":"generated",
+        "div":"<div xmlns=\"http://www.w3.org/1999/xhtml\"><a href=\"#elsewhere\">x</a></div>"}}"##;
+    let tree = Tree::parse(Bytes::from(text), &Limits::default()).unwrap();
+    let validator = Validator::r4();
+    let has = |issues: Vec<Issue>| issues.iter().any(|issue| issue.rule == "narrative.link");
+    assert!(has(validator.validate(tree.root())));
+    assert!(!has(validator.validate_in(tree.root(), Some(&|_: &str| None))), "the rest may have it");
+}
+
+#[test]
 fn what_is_recommended_is_asked_for_where_that_is_wanted() {
     let of = |text: &str, wanted: bool| {
         let tree = Tree::parse(Bytes::from(text.to_owned()), &Limits::default()).unwrap();
