@@ -80,7 +80,11 @@ impl Remote {
                 passage.answered();
                 self.observer.metrics().asked(Asked::Answered);
                 self.observer.note("terminology", None);
-                self.cache.insert(question.clone(), answer, Instant::now());
+                // What it can't tell may be loaded soon.
+                let now = Instant::now();
+                let age = self.settings.cache_for.saturating_sub(self.settings.pause);
+                let since = if answer == Membership::Unknown { now.checked_sub(age).unwrap_or(now) } else { now };
+                self.cache.insert(question.clone(), answer, since);
                 Ok(answer)
             }
             Err(why) => {

@@ -58,13 +58,20 @@ pub(super) fn definition(url: &str, own: &Definitions) -> Option<String> {
         let _ = write!(out, r#","context":[{}]"#, contexts.join(","));
     }
     let _ = write!(out, r#","differential":{{"element":[{{"path":"Extension","isModifier":{}}}"#, element.is_modifier);
-    content(&mut out, release, &path, &element, "Extension", url, 0);
+    content(&mut out, own, release, (&path, &element), ("Extension", url), 0);
     out.push_str("]}}");
     Some(out)
 }
 
 /// The elements of an extension for one element: its value, or an extension for each of its members.
-fn content(out: &mut String, release: &str, path: &str, element: &Element<'_>, at: &str, url: &str, nesting: u32) {
+fn content(
+    out: &mut String,
+    own: &Definitions,
+    release: &str,
+    (path, element): (&str, &Element<'_>),
+    (at, url): (&str, &str),
+    nesting: u32,
+) {
     if element.types.is_empty() {
         for (child, element) in members(release, path).filter(|_| nesting < NESTING_MAX) {
             let name = child.rsplit_once('.').map_or(child, |(_, name)| name).trim_end_matches("[x]");
@@ -73,10 +80,16 @@ fn content(out: &mut String, release: &str, path: &str, element: &Element<'_>, a
             if element.types.starts_with('#') {
                 let _ = write!(out, r#",{{"path":"{at}.extension.url","fixedUri":"{name}"}}"#);
             } else {
-                content(out, release, child, &element, &format!("{at}.extension"), name, nesting + 1);
+                content(out, own, release, (child, &element), (&format!("{at}.extension"), name), nesting + 1);
             }
         }
         let _ = write!(out, r#",{{"path":"{at}.url","fixedUri":"{url}"}},{{"path":"{at}.value[x]","max":"0"}}"#);
+        return;
+    }
+    let codes = element.types.split(';').map(|text| text.split('(').next().unwrap_or_default());
+    if codes.into_iter().any(|code| own.type_named(code).is_none()) {
+        // A type that R4 does not have is written as the extensions that it amounts to, which nothing is said of.
+        let _ = write!(out, r#",{{"path":"{at}.url","fixedUri":"{url}"}}"#);
         return;
     }
     let types: Vec<String> = element.types.split(';').map(type_rule).collect();

@@ -23,11 +23,14 @@ impl<'t> Walk<'_, 't> {
         if libraries.is_empty() && measure.member("library").is_some() {
             return;
         }
+        let trees: Vec<&Tree> = libraries.iter().map(AsRef::as_ref).collect();
         for stratifier in items(measure, "group").flat_map(|group| items(group, "stratifier")) {
             let components = items(stratifier, "component").filter_map(|component| component.member("criteria"));
             for criteria in stratifier.member("criteria").into_iter().chain(components) {
                 if matches!(text(criteria, "language").as_deref(), Some("text/cql" | "text/cql.identifier")) {
-                    let trees: Vec<&Tree> = libraries.iter().map(AsRef::as_ref).collect();
+                    if self.is_full() {
+                        return;
+                    }
                     self.cql(criteria, &trees);
                 }
             }
@@ -79,7 +82,9 @@ impl<'t> Walk<'_, 't> {
     fn groups(&mut self, report: Node<'t>, measure: Node<'_>) {
         let defined: Vec<Node<'_>> = items(measure, "group").collect();
         let given: Vec<Node<'t>> = items(report, "group").collect();
-        if defined.is_empty() {
+        // What is not ready yet, or has failed, has none.
+        let is_open = report.member("status").is_some_and(|at| at.is_str("pending") || at.is_str("error"));
+        if defined.is_empty() || is_open {
             return;
         }
         if let ([group], [of]) = (&*given, &*defined) {
@@ -93,6 +98,9 @@ impl<'t> Walk<'_, 't> {
         }
         let mut done = vec![false; defined.len()];
         for group in given {
+            if self.is_full() {
+                return;
+            }
             let found = group.member("code").and_then(|own| find(own, &defined));
             match found {
                 Some(place) if done[place] => {
@@ -134,6 +142,9 @@ impl<'t> Walk<'_, 't> {
         let defined: Vec<Node<'_>> = items(of, name).collect();
         let mut done = vec![false; defined.len()];
         for part in items(group, name) {
+            if self.is_full() {
+                return;
+            }
             let code = if name == "stratifier" {
                 items(part, "code").next().or(part.member("code"))
             } else {
