@@ -277,8 +277,9 @@ async fn what_is_revoked_before_it_is_fetched_is_not_shown() {
     assert_eq!(stream.event().await.1, "event: withdrawn\ndata: null");
 }
 
-/// What is served, without sockets, which would take many events before they are read; its doors are open.
-async fn without_sockets(house: &House) -> (build::Built, Arc<Face>) {
+/// What is served, without sockets, which would take many events before they are read; its doors are open. It drains once
+/// the sender is gone.
+async fn without_sockets(house: &House) -> (build::Built, Arc<Face>, tokio::sync::watch::Sender<bool>) {
     let config = Config::load(&house.folder.path().join("sluice.toml")).unwrap();
     let built = build::build(&config, &Observer::new()).await.unwrap();
     let gateway = Arc::clone(&built.gateway);
@@ -292,9 +293,9 @@ async fn without_sockets(house: &House) -> (build::Built, Arc<Face>) {
     let retention = Retention { age: Duration::from_hours(1), entries: u64::MAX };
     let feed = Arc::new(Feed::start(Arc::clone(recorder.store()), seal, retention));
     let callers = Arc::new(sluice::serve::callers(&config.callers).unwrap());
-    let (_stop, drain) = tokio::sync::watch::channel(false);
+    let (stop, drain) = tokio::sync::watch::channel(false);
     let face = Face::new(Some(feed), gateway, callers, config.subscribers.clone().into(), drain);
-    (built, Arc::new(face))
+    (built, Arc::new(face), stop)
 }
 
 /// A request of the insurer.
@@ -327,7 +328,7 @@ async fn what_is_revoked_while_a_stream_is_read_is_not_shown() {
         entries(&insurer, &served, 0, EVENTS).await;
         assert_eq!(served.stop(), Some(0));
     }
-    let (built, face) = without_sockets(&house).await;
+    let (built, face, _stop) = without_sockets(&house).await;
     let gateway = Arc::clone(&built.gateway);
     let mut request = asking("/events");
     request.headers.insert("accept", "text/event-stream".parse().unwrap());
@@ -369,7 +370,7 @@ async fn an_old_state_of_the_ledger_shows_nothing() {
         entries(&insurer, &served, 0, 1).await;
         assert_eq!(served.stop(), Some(0));
     }
-    let (mut built, face) = without_sockets(&house).await;
+    let (mut built, face, _stop) = without_sockets(&house).await;
     built.watching.shutdown().await;
     let deadline = Instant::now() + Duration::from_mins(2);
     while built.gateway.door.ready().is_ok() {

@@ -1,8 +1,8 @@
 //! Bindings of an element: the one that every release has, and those beside it (ElementDefinition.binding.additional of R5, and the
 //! extensions that stand for it).
 
-use super::compile::{Layer, extension_parts};
 use super::element::{Binding, Use};
+use super::layer::{Layer, extension_parts};
 use crate::definitions::Strength;
 use crate::package::{extension, items, text};
 use crate::tree::Node;

@@ -3,7 +3,7 @@
 //! itself says. A snapshot that the package brings is not read, so it can neither lack nor be stale; it serves only where a
 //! definition has no differential.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::bindings;
@@ -11,12 +11,13 @@ use super::element::{
     Aggregation, By, Context, Discriminator, Element, More, Openness, Place, Profile, Rule, Sample, Slice, Slicing,
     TypeRule, steps,
 };
+use super::layer::{Layer, extension_parts};
 use crate::definitions::program::Shape;
 use crate::definitions::{Definitions, TypeId, TypeKind};
 use crate::outcome::Severity;
 use crate::package::{extension, items, text};
 use crate::path::Type;
-use crate::tree::{Node, Tree};
+use crate::tree::Node;
 
 /// Elements and slices of one profile.
 const ELEMENTS_MAX: usize = 20_000;
@@ -30,13 +31,6 @@ const PROFILE_ELEMENT: &str = "http://hl7.org/fhir/StructureDefinition/elementde
 const OBLIGATION: &str = "http://hl7.org/fhir/StructureDefinition/obligation";
 /// Types of FHIRPath's own, for ids, urls and values of primitives.
 const SYSTEM_TYPE: &str = "http://hl7.org/fhirpath/System.";
-
-/// A definition, and the versions that it means where its package names a canonical without one.
-pub(super) struct Layer {
-    pub(super) tree: Arc<Tree>,
-    /// By canonical; none for those that are there in one version only.
-    pub(super) versions: BTreeMap<String, String>,
-}
 
 /// Compiles a profile of the type `of`; `chain` is its definitions, the one next to the type first.
 pub(super) fn compile(definitions: &Definitions, chain: &[Layer], of: TypeId) -> Result<Profile, String> {
@@ -331,13 +325,6 @@ impl Draft<'_> {
     }
 }
 
-impl Layer {
-    /// A canonical with the version that this definition means.
-    pub(super) fn meant(&self, canonical: &str) -> Box<str> {
-        self.versions.get(canonical).map_or(canonical, String::as_str).into()
-    }
-}
-
 /// A profile that a type names: the whole of it, or, behind a `#`, one element by its id (elementdefinition-profile-element).
 fn named_profile(layer: &Layer, ty: Node<'_>, index: usize, profile: Node<'_>) -> Option<Box<str>> {
     let canonical = profile.as_str()?;
@@ -353,11 +340,6 @@ fn named_profile(layer: &Layer, ty: Node<'_>, index: usize, profile: Node<'_>) -
 /// Values of all extensions with that url.
 fn extensions(node: Node<'_>, url: &str, value: &str) -> Box<[Box<str>]> {
     extension_parts(node, url).filter_map(|extension| Some(text(extension, value)?.into())).collect()
-}
-
-/// The extensions within one, by url.
-pub(super) fn extension_parts<'t>(node: Node<'t>, url: &str) -> impl Iterator<Item = Node<'t>> {
-    items(node, "extension").filter(move |part| part.member("url").is_some_and(|own| own.is_str(url)))
 }
 
 fn aggregation(node: Node<'_>) -> Option<Aggregation> {

@@ -10,8 +10,9 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
-use super::compile::{Layer, canonicals, compile};
+use super::compile::{canonicals, compile};
 use super::element::Profile;
+use super::layer::Layer;
 use super::releases;
 use super::terminology::{Concepts, Set};
 use crate::definitions::valueset::Membership;

@@ -7,6 +7,7 @@ mod bindings;
 mod compile;
 mod conditions;
 pub(crate) mod element;
+mod layer;
 pub(crate) mod library;
 mod member;
 pub(crate) mod releases;
